@@ -51,9 +51,11 @@ _Terms: TypeAlias = "tuple[tuple[_Monomial, int], ...]"  # graded lexicographic,
 _MAX_TERMS: Final = 256  # a product above this stays unexpanded
 _MAX_DEGREE: Final = 128  # factors in one term
 _MAX_NODES: Final = 2048  # symbols and operations in one expression
-_MAX_DEPTH: Final = 64  # nested divisions, minima and maxima
+_MAX_NUMBER: Final = 1 << 1024
+_MAX_DEPTH: Final = 48  # nested divisions, minima and maxima
 _MAX_PAIRWISE: Final = 16  # arguments of min or max that are compared with each other
-_EFFORT: Final = 3  # nested case distinctions while bounding
+_MAX_CHOICES: Final = 3  # atoms that one case distinction may start from
+_EFFORT: Final = 2  # nested case distinctions while bounding
 _CACHE: Final = 4096
 _ANY: Final[Bounds] = (None, None)
 _RANK: Final = {"symbol": 0, "floor": 1, "min": 2, "max": 3, "product": 4}
@@ -72,9 +74,12 @@ class _Atom:
         self.operands = operands
         self.name = name
         self.hash = hash((kind, operands, name, limits))
-        self.depth = 1 + max((d._depth for d in operands if isinstance(d, Dim)), default=0)
+        self.depth = 1 + max((d._depth for d in operands if isinstance(d, Dim)), default=-1)
         self.size = 1 + sum(d._size if isinstance(d, Dim) else 1 for d in operands)
         _check_size(self.size, self.depth)
+        for operand in operands:
+            if not isinstance(operand, Dim):
+                _check_number(operand)
         self.symbols: frozenset[_Atom] = (
             frozenset((self,)) if kind == "symbol" else _union(operands)
         )
@@ -104,8 +109,8 @@ class Dim:
     ``+ - * // %`` take ints and other dims on either side, with Python's floor semantics, and
     give an ``int`` when the result is constant. ``==`` compares canonical forms and is always a
     ``bool``. Ordering, ``bool()`` and ``int()`` raise TypeError, so that nothing branches on a
-    symbolic value unawares. An expression past 2048 nodes, 64 nested operations or degree
-    128 raises OverflowError: the caller then names the value with a fresh symbol.
+    symbolic value unawares. An expression past 2048 nodes, 48 nested operations, degree
+    128 or coefficients of 1024 bits raises OverflowError; a fresh symbol can then stand for it.
     """
 
     __slots__ = ("_depth", "_hash", "_size", "_symbols", "_terms", "_text")
@@ -120,7 +125,8 @@ class Dim:
     def __init__(self, terms: _Terms) -> None:
         size, depth = 0, 0
         found: frozenset[_Atom] = frozenset()
-        for monomial, _ in terms:
+        for monomial, factor in terms:
+            _check_number(factor)
             size += 1
             for atom in monomial:
                 size += atom.size
@@ -286,6 +292,11 @@ def _check_size(size: int, depth: int) -> None:
         )
 
 
+def _check_number(value: int) -> None:
+    if not -_MAX_NUMBER < value < _MAX_NUMBER:
+        raise OverflowError("a number in a symbolic dimension exceeds 1024 bits")
+
+
 def _union(operands: Iterable[DimLike]) -> frozenset[_Atom]:
     return frozenset().union(*(d._symbols for d in operands if isinstance(d, Dim)))
 
@@ -356,6 +367,13 @@ def _add(left: DimLike, right: DimLike) -> DimLike:
     for monomial, factor in _terms(right):
         sums[monomial] = sums.get(monomial, 0) + factor
     return _build(sums)
+
+
+def _add_all(parts: list[DimLike]) -> DimLike:
+    while len(parts) > 1:
+        odd = parts[-1:] if len(parts) % 2 else []
+        parts = [_add(x, y) for x, y in zip(parts[::2], parts[1::2], strict=False)] + odd
+    return parts[0]
 
 
 def _scale(dim: DimLike, factor: int) -> DimLike:
@@ -527,10 +545,6 @@ def _floor_of_residue(numerator: DimLike, divisor: int) -> DimLike:
     lower, upper = bounds(numerator)
     if lower is not None and upper is not None and lower // divisor == upper // divisor:
         return lower // divisor
-    atom = _as_atom(numerator)
-    if atom is not None and atom.kind == "floor":
-        # (a//b) // d -> a // (b*d)
-        return _floor_div(atom.operands[0], _multiply(atom.operands[1], divisor))
     factors = [c for m, c in numerator._terms if m]
     sign = 1
     if next((c for c in factors if 2 * abs(c) != divisor), factors[0]) < 0:
@@ -543,8 +557,14 @@ def _floor_of_residue(numerator: DimLike, divisor: int) -> DimLike:
         step = factor // divisor if not monomial else (-1 if 2 * factor == -divisor else 0)
         quotient[monomial] = step
         sums[monomial] = factor - step * divisor
-    result = _add(_build(quotient), _from_atom(_Atom("floor", (_build(sums), divisor))))
-    return _scale(result, sign)
+    residue = _build(sums)
+    atom = _as_atom(residue)
+    if atom is not None and atom.kind == "floor":
+        # (a//b) // d -> a // (b*d)
+        core = _floor_div(atom.operands[0], _multiply(atom.operands[1], divisor))
+    else:
+        core = _from_atom(_Atom("floor", (residue, divisor)))
+    return _scale(_add(_build(quotient), core), sign)
 
 
 def _floor_by_dim(left: DimLike, right: Dim) -> DimLike:
@@ -553,33 +573,33 @@ def _floor_by_dim(left: DimLike, right: Dim) -> DimLike:
     if right._terms[0][1] < 0:
         # a // -b -> (-a) // b
         left, negated = _scale(left, -1), _scale(right, -1)
-        assert isinstance(negated, Dim)  # noqa: S101
+        assert isinstance(negated, Dim)
         right = negated
     # zero divisors are outside the domain, so that >= 0 means > 0
     lower = bounds(right)[0]
     positive = lower is not None and lower >= 0
-    reduced_left, reduced = _cancel(left, right, positive=positive)
-    if not isinstance(reduced, Dim):
-        return _floor_div(reduced_left, reduced)
-    left, right = reduced_left, reduced
-    quotient: DimLike = 0
+    reduced = _cancel(left, right, positive=positive)
+    if reduced != (left, right):
+        return _floor_div(*reduced)
     if lower is not None and lower > 0:
         # (q*b + r) // b -> q + r//b
-        quotient, left = _polynomial_divmod(left, right)
+        quotient, remainder = _polynomial_divmod(left, right)
+        if quotient != 0:
+            return _add(quotient, _floor_div(remainder, right))
     atom = _as_atom(left)
     if positive and atom is not None and atom.kind == "floor":
         # (a//b) // c -> a // (b*c) for c > 0
-        return _add(quotient, _floor_div(atom.operands[0], _multiply(atom.operands[1], right)))
+        return _floor_div(atom.operands[0], _multiply(atom.operands[1], right))
     for step in (0, -1):
         # r // b -> k for k*b <= r < (k + 1)*b and b > 0
         rest = _add(left, _scale(right, -step))
         if positive and _nonnegative(rest) and _nonnegative(_add(right - 1, _scale(rest, -1))):
-            return _add(quotient, step)
-    return _add(quotient, _from_atom(_Atom("floor", (left, right))))
+            return step
+    return _from_atom(_Atom("floor", (left, right)))
 
 
 def _nonnegative(dim: DimLike) -> bool:
-    lower = bounds(dim)[0]
+    lower = _bounds_of(dim, _atom_range, 1)[0]
     return lower is not None and lower >= 0
 
 
@@ -685,29 +705,37 @@ def _subtract(left: DimLike, right: DimLike) -> DimLike:
 
 
 def _extreme_atom(kind: str, args: list[DimLike]) -> DimLike:
+    args, shift = _pull_constant(args)
     # min(g*a, g*b) -> g*min(a, b)
-    common = gcd(*[c for arg in args for _, c in _terms(arg)])
+    factor = gcd(*[c for arg in args for _, c in _terms(arg)])
     # max(-a, -b) -> -min(a, b), so that the first symbolic argument up to sign is positive
     signs: dict[str, int] = {}
     for arg in args:
         if isinstance(arg, Dim):
-            negative = arg._terms[0][1] < 0
-            text = unparse(_scale(arg, -1) if negative else arg)
-            signs[text] = signs.get(text, 0) + (-1 if negative else 1)
-    sign = signs[min(signs)] or (1 if kind == "max" else -1)
-    factor = common if sign > 0 else -common
-    if sign < 0:
+            sign = 1 if arg._terms[0][1] > 0 else -1
+            text = unparse(_build({m: sign * c for m, c in arg._terms if m}))
+            signs[text] = signs.get(text, 0) + sign
+    if (signs[min(signs)] or (1 if kind == "max" else -1)) < 0:
+        factor = -factor
         kind = "max" if kind == "min" else "min"
-    parts: list[DimLike] = [_build({m: c // factor for m, c in _terms(arg)}) for arg in args]
-    constants: list[DimLike] = [part for part in parts if not isinstance(part, Dim)]
-    rest: list[DimLike] = sorted((part for part in parts if isinstance(part, Dim)), key=unparse)
-    shift = 0
-    if not constants:
-        # max(a + c, b + c) -> max(a, b) + c
-        shift = min(dict(_terms(part)).get((), 0) for part in rest)
-        rest = sorted((_add(part, -shift) for part in rest), key=unparse)
-    ordered = constants + rest if kind == "max" else rest + constants
-    return _scale(_add(_from_atom(_Atom(kind, tuple(ordered))), shift), factor)
+    args, more = _pull_constant([_build({m: c // factor for m, c in _terms(a)}) for a in args])
+    if any(atom is not None and atom.kind == kind for atom in map(_as_atom, args)):
+        core = _extreme(kind, tuple(args))
+    else:
+        symbolic: list[DimLike] = sorted((a for a in args if isinstance(a, Dim)), key=unparse)
+        constants = [a for a in args if not isinstance(a, Dim)]
+        operands = (*constants, *symbolic) if kind == "max" else (*symbolic, *constants)
+        core = _from_atom(_Atom(kind, operands))
+    return _add(_scale(core, factor), shift + more * factor)
+
+
+def _pull_constant(args: list[DimLike]) -> tuple[list[DimLike], int]:
+    """Split off the least constant term of wholly symbolic arguments."""
+    if not all(isinstance(arg, Dim) for arg in args):
+        return args, 0
+    # max(a + c, b + c) -> max(a, b) + c
+    shift = min(dict(_terms(arg)).get((), 0) for arg in args)
+    return [_add(arg, -shift) for arg in args], shift
 
 
 # --- substitution and evaluation ----------------------------------------------------------------
@@ -740,15 +768,15 @@ def substitute(dim: DimLike, values: Mapping[str, DimLike]) -> DimLike:
 def _rebuild(dim: DimLike, done: dict[_Atom, DimLike]) -> DimLike:
     if not isinstance(dim, Dim):
         return dim
-    total: DimLike = 0
+    parts: list[DimLike] = []
     for monomial, factor in dim._terms:
         term: DimLike = factor
         for atom in monomial:
             if atom not in done:
                 done[atom] = _rebuild_atom(atom, done)
             term = _multiply(term, done[atom])
-        total = _add(total, term)
-    return total
+        parts.append(term)
+    return _add_all(parts)
 
 
 def _rebuild_atom(atom: _Atom, done: dict[_Atom, DimLike]) -> DimLike:
@@ -872,24 +900,27 @@ def _interval_scale(interval: Bounds, factor: int) -> Bounds:
 
 def _interval_product(left: Bounds, right: Bounds) -> Bounds:
     (a, b), (c, d) = left, right
-    if a is not None and c is not None and a >= 0 and c >= 0:
-        if b == 0 or d == 0:
-            return 0, 0
+    if a is not None and c is not None and a > 0 and c > 0:
         return a * c, None if b is None or d is None else b * d
-    if a is not None and b is not None and c is not None and d is not None:
-        corners = (a * c, a * d, b * c, b * d)
-        return min(corners), max(corners)
-    # -x*y -> -(x*y) where a side is known to be negative
-    if b is not None and b <= 0:
-        return _interval_scale(_interval_product((-b, None if a is None else -a), right), -1)
-    if d is not None and d <= 0:
-        return _interval_scale(_interval_product(left, (-d, None if c is None else -c)), -1)
-    return _ANY
+    finite: list[int] = []
+    infinite: set[bool] = set()  # whether a positive, or a negative, corner is infinite
+    for x, x_sign in ((a, -1), (b, 1)):
+        for y, y_sign in ((c, -1), (d, 1)):
+            if (x is not None and y is not None) or x == 0 or y == 0:
+                finite.append((x or 0) * (y or 0))
+            else:
+                infinite.add((x_sign if x is None else x) * (y_sign if y is None else y) > 0)
+    return (
+        None if False in infinite else min(finite, default=None),
+        None if True in infinite else max(finite, default=None),
+    )
 
 
 def _interval_quotient(left: Bounds, right: Bounds) -> Bounds:
     """Bound x//y, y not being 0."""
     (a, b), (c, d) = left, right
+    if c == d == 0:
+        return _ANY
     if d is not None and d <= 0:
         # a // b -> (-a) // (-b)
         left = _interval_scale(left, -1)
@@ -979,7 +1010,7 @@ def _bounds_of(dim: DimLike, limit: Callable[[_Atom], Bounds], effort: int) -> B
         total = _intersect(total, factored)
     candidates = {a for m, _ in dim._terms for a in m if a.kind in {"floor", "min", "max"}}
     if len(dim._terms) <= _MAX_PAIRWISE:
-        for atom in sorted(candidates, key=lambda a: (-a.size, a.key))[:_EFFORT]:
+        for atom in sorted(candidates, key=lambda a: (-a.size, a.key))[:_MAX_CHOICES]:
             try:
                 refined = _bounds_without(dim, atom, limit, effort - 1)
             except OverflowError:  # an intermediate is too large: keep what is known
@@ -1076,7 +1107,7 @@ def known_less(
 
 _MAX_TEXT: Final = 32_768
 _MAX_DIGITS: Final = 100
-_MAX_PARENTHESES: Final = 100
+_MAX_PARENTHESES: Final = 100  # what unparse writes for _MAX_DEPTH stays below
 _FUNCTIONS: Final[dict[str, Callable[..., DimLike]]] = {
     "min": minimum,
     "max": maximum,
@@ -1098,7 +1129,7 @@ def unparse(dim: DimLike) -> str:
         return str(dim)
     if dim._text is None:
         object.__setattr__(dim, "_text", _sum_text(dim._terms))
-    assert dim._text is not None  # noqa: S101
+    assert dim._text is not None
     return dim._text
 
 
@@ -1187,12 +1218,12 @@ class _Parser:
         self.depth += 1
         if self.depth > _MAX_PARENTHESES:
             raise self.error(f"more than {_MAX_PARENTHESES} levels deep")
-        result = self.product()
+        parts = [self.product()]
         while self.lexeme in {"+", "-"}:
             sign = 1 if self.advance() == "+" else -1
-            result = _add(result, _scale(self.product(), sign))
+            parts.append(_scale(self.product(), sign))
         self.depth -= 1
-        return result
+        return _add_all(parts)
 
     def product(self) -> DimLike:
         result = self.factor()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sardonyx.dtypes import DType
 
-__all__ = ["Array", "ArrayTensor", "RawTensor", "SparseTensor", "Tensor", "as_tensor"]
+__all__ = ["Array", "ArrayTensor", "RawTensor", "SparseTensor", "Tensor", "as_tensor", "owned"]
 
 Array = npt.NDArray[Any]
 
@@ -64,6 +64,11 @@ class Tensor(ABC):
     @abstractmethod
     def raw(self) -> bytes | memoryview:
         """The elements as raw_data holds them: little-endian, packed; not for strings."""
+
+    def read(self) -> Array:
+        """The elements in memory of their own: no later change of a file reaches them."""
+        array: Array = self.numpy().copy()
+        return array
 
     def __repr__(self) -> str:
         name = f" {quote(self.name)}" if self.name else ""
@@ -122,6 +127,10 @@ class RawTensor(Tensor):
         """The buffer."""
         return self._buffer
 
+    def read(self) -> Array:
+        """The elements in memory of their own."""
+        return array_from_raw(owned(self._buffer), self.dtype, self.shape)
+
 
 class SparseTensor:
     """A sparse constant in COO form (onnx.proto, SparseTensorProto).
@@ -151,6 +160,18 @@ class SparseTensor:
         else:
             dense.reshape(-1)[indices] = values
         return dense
+
+
+def owned(buffer: bytes | memoryview) -> bytes:
+    """The content of `buffer` as bytes of its own.
+
+    A view of a mapped file is read through the file (the map's `read_view`), since a map of a
+    file that has become shorter must not be touched.
+    """
+    if isinstance(buffer, bytes):
+        return buffer
+    read_view = getattr(buffer.obj, "read_view", None)
+    return bytes(buffer) if read_view is None else bytes(read_view(buffer))
 
 
 def array_from_raw(data: bytes | memoryview, dtype: DType, shape: Sequence[int]) -> Array:

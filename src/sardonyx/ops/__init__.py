@@ -1,0 +1,1 @@
+"""Operators: schema, inference and meaning, each defined once."""

@@ -1,0 +1,177 @@
+"""`Operator`: everything that one operator means, in one class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from sardonyx.errors import ModelError, UnsupportedError
+from sardonyx.ops.fact import Fact
+from sardonyx.ops.schema import REQUIRED, Past, Schema, attribute, build_schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from typing_extensions import dataclass_transform
+
+    from sardonyx.ir.graph import Graph
+    from sardonyx.ir.tensor import Array
+
+    GraphInfer: TypeAlias = Callable[[Graph, Sequence[Fact]], list[Fact]]
+    GraphRun: TypeAlias = Callable[[Graph, Sequence[Array]], list[Array]]
+else:
+
+    def dataclass_transform(**_options: object) -> Callable[[type], type]:
+        return lambda cls: cls
+
+
+__all__ = ["ControlFlow", "Operator", "same_as"]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attribute,))
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """Base of all operators; an instance is one node's parsed attributes.
+
+    A subclass declares the newest version in full: parameters as `Input` and `Output`,
+    attributes as annotated fields (a name that Python reserves takes a trailing underscore),
+    type constraints as plain class attributes, and `history` as what was different before. Its
+    methods are written for the newest form and see older nodes in it: an attribute that
+    became an input arrives as that input. What differs otherwise is asked of `self.version`.
+
+    Mandatory: `infer` and `reference`. Inputs are passed in order, None for those omitted, variadic ones last.
+    `n_outputs` is how many outputs the node has.
+    """
+
+    op_type: ClassVar[str]
+    domain: ClassVar[str] = ""
+    since: ClassVar[int]
+    history: ClassVar[tuple[Past, ...]] = ()
+    deprecated: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = True
+    moves_data: ClassVar[bool] = False
+    """Whether `reference` only moves, compares or does integer arithmetic on elements, so that
+    it also works on object arrays of symbolic dims and carries shape values through."""
+
+    _schemas: ClassVar[dict[int, Schema]]
+
+    version: int = 0
+    n_outputs: int = 1
+
+    def __init_subclass__(
+        cls,
+        *,
+        since: int | None = None,
+        domain: str | None = None,
+        name: str | None = None,
+        history: tuple[Past, ...] | None = None,
+    ) -> None:
+        cls.op_type = name or cls.__name__
+        if since is not None:
+            cls.since = since
+        if domain is not None:
+            cls.domain = domain
+        if history is not None:
+            cls.history = history
+        dataclass(frozen=True, kw_only=True, repr=True)(cls)
+
+    def infer(self, *inputs: Any) -> Fact | tuple[Fact, ...]:
+        """Types and shapes of the outputs, and contents where they follow from the inputs'.
+
+        Inputs are `Fact`s. Raises `InferenceError` where they cannot fit together. The driver
+        computes constants and data movement itself, so shapes are enough here.
+        """
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any) -> Any:
+        """The outputs in NumPy: the operator's meaning. An array, or a tuple of them.
+
+        Tensors are arrays of `dtype.numpy`, sequences lists, an absent optional None, maps
+        dicts, strings `str` in object arrays.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def schemas(cls) -> dict[int, Schema]:
+        """Every version's schema, by the opset version that brought it."""
+        if "_schemas" not in vars(cls):
+            cls._schemas = build_schemas(cls)
+        return cls._schemas
+
+    @classmethod
+    def schema(cls, version: int) -> Schema:
+        """The schema in force in opset `version` of the domain."""
+        known = [since for since in cls.schemas() if since <= version]
+        if not known:
+            first = min(cls.schemas())
+            raise UnsupportedError(
+                f"{cls.op_type} came with version {first} of domain '{cls.domain or 'ai.onnx'}', "
+                f"the model imports version {version}"
+            )
+        return cls.schemas()[max(known)]
+
+    @classmethod
+    def parse(cls, version: int, attributes: Mapping[str, Any], n_outputs: int = 1) -> Operator:
+        """An instance for opset `version` with attribute values by name.
+
+        Raises `ModelError` for an attribute that is unknown or missing.
+        """
+        schema = cls.schema(version)
+        values: dict[str, Any] = {}
+        for name, value in attributes.items():
+            if name not in schema.attributes:
+                raise ModelError(
+                    f"{cls.op_type}-{schema.since_version} has no attribute {name!r}",
+                    hint=f"its attributes are {', '.join(schema.attributes) or 'none'}",
+                )
+            values[name] = value
+        for name, spec in schema.attributes.items():
+            if name not in values:
+                if spec.default is REQUIRED:
+                    raise ModelError(
+                        f"{cls.op_type}-{schema.since_version} needs attribute {name!r}"
+                    )
+                values[name] = spec.default
+        known = {field.name for field in fields(cls)}
+        keyed = {}
+        for name, value in values.items():
+            key = name if name in known else f"{name}_"
+            if key in known:
+                keyed[key] = value
+        return cls(version=schema.since_version, n_outputs=n_outputs, **keyed)
+
+    @classmethod
+    def arrange(
+        cls, schema: Schema, inputs: Sequence[Any], lift: Callable[[str, Any], Any], given: Any
+    ) -> list[Any]:
+        """A node's `inputs` in the order and form of the newest version.
+
+        `given` maps attribute names to values; `lift(name, value)` makes an input of one.
+        """
+        arranged: list[Any] = []
+        for slot in schema.slots:
+            if isinstance(slot, str):
+                value = given.get(slot, schema.attributes[slot].default)
+                arranged.append(None if value is None else lift(slot, value))
+            elif slot is None or slot >= len(inputs):
+                arranged.append(None)
+            else:
+                arranged.append(inputs[slot])
+        if schema.max_inputs is None:
+            first = len(arranged) - 1
+            arranged[first:] = inputs[first:]
+        return arranged
+
+
+class ControlFlow(Operator):
+    """An operator whose attributes are graphs; its methods get a callback to run or infer one.
+
+    `infer(infer_graph, *facts)` and `reference(run_graph, *arrays)`: both callbacks take a
+    `Graph` and the list of its inputs and return the list of its outputs. `GraphInfer` and
+    `GraphRun` are their types.
+    """
+
+
+def same_as(fact: Fact) -> Fact:
+    """The fact of an output with the type and shape of input `fact` and unknown contents."""
+    return Fact(fact.type)

@@ -1,0 +1,81 @@
+"""Which family module defines which operator; a module is imported when one is asked for."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from sardonyx.errors import UnsupportedError
+from sardonyx.ir.model import canonical_domain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sardonyx.ops.operator import Operator
+
+__all__ = ["NEWEST_OPSET", "find", "get", "names", "operators"]
+
+NEWEST_OPSET: Final = {
+    "": 28,
+    "ai.onnx.ml": 5,
+    "ai.onnx.preview": 1,
+    "ai.onnx.preview.training": 1,
+}
+"""The newest released version of each domain of the standard."""
+
+_FAMILIES: Final[dict[str, dict[str, str]]] = {
+    "": {
+        "data": "Gather",
+        "elementwise": "Abs Add",
+    },
+    "ai.onnx.ml": {},
+}
+"""Domain -> family module -> the names of the operators that it defines."""
+
+
+@cache
+def _module_of() -> dict[tuple[str, str], str]:
+    return {
+        (domain, name): module
+        for domain, families in _FAMILIES.items()
+        for module, listed in families.items()
+        for name in listed.split()
+    }
+
+
+@cache
+def find(domain: str, name: str) -> type[Operator] | None:
+    """The class of operator `name` of `domain` (``""`` is ai.onnx), or None."""
+    domain = canonical_domain(domain)
+    module = _module_of().get((domain, name))
+    if module is None:
+        return None
+    loaded = import_module(f"sardonyx.ops.{module}")
+    operator: type[Operator] = getattr(loaded, name)
+    return operator
+
+
+def get(domain: str, name: str) -> type[Operator]:
+    """The class of operator `name` of `domain`; raises `UnsupportedError` where there is none."""
+    found = find(domain, name)
+    if found is None:
+        known = [other for where, other in _module_of() if where == canonical_domain(domain)]
+        close = get_close_matches(name, known, 3)
+        raise UnsupportedError(
+            f"no operator {name!r} in domain '{domain or 'ai.onnx'}'",
+            hint=f"did you mean {' or '.join(close)}?" if close else None,
+        )
+    return found
+
+
+def names() -> list[tuple[str, str]]:
+    """Domain and name of every operator, sorted."""
+    return sorted(_module_of())
+
+
+def operators() -> Iterator[type[Operator]]:
+    """Every operator class; imports all families."""
+    for domain, name in names():
+        yield get(domain, name)

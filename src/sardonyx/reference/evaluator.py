@@ -1,0 +1,250 @@
+"""The evaluator."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sardonyx.errors import ExecutionError, InputError, LimitError, SardonyxError, quote
+from sardonyx.ir.tensor import SparseTensor
+from sardonyx.limits import DEFAULT, Limits, exceeded
+from sardonyx.ops.bind import lift
+from sardonyx.ops.operator import ControlFlow
+from sardonyx.reference.plan import Plan, Step, make_plan
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sardonyx.ir.graph import Graph
+    from sardonyx.ir.model import Function, Model
+    from sardonyx.ir.node import Attribute, Node
+    from sardonyx.ir.value import Value
+
+__all__ = ["Evaluator"]
+
+
+class _Frame:
+    """Values of one activation of a graph; `outer` is the activation that encloses it."""
+
+    __slots__ = ("outer", "values")
+
+    def __init__(self, outer: _Frame | None, values: dict[Value, Any]) -> None:
+        self.outer = outer
+        self.values = values
+
+    def get(self, value: Value) -> Any:
+        frame: _Frame | None = self
+        while frame is not None:
+            if value in frame.values:
+                return frame.values[value]
+            frame = frame.outer
+        raise ExecutionError(f"value {quote(value.name)} has not been computed")
+
+
+class _Run:
+    """What one call of `run` carries along."""
+
+    __slots__ = ("cancel", "deadline", "depth", "trace")
+
+    def __init__(
+        self,
+        deadline: float | None,
+        cancel: threading.Event | None,
+        trace: dict[str, Any] | None,
+    ) -> None:
+        self.deadline = deadline
+        self.cancel = cancel
+        self.trace = trace
+        self.depth = 0
+
+    def check(self, limits: Limits) -> None:
+        if self.cancel is not None and self.cancel.is_set():
+            raise ExecutionError("the run was cancelled")
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise exceeded("seconds", limits.seconds or 0, "more")
+
+
+class Evaluator:
+    """Evaluates `model` node by node.
+
+    Everything is read from the model when the evaluator is made: weights are copied out of
+    the file, so that the file may change afterwards. An instance may be used from several
+    threads.
+    """
+
+    def __init__(self, model: Model, *, limits: Limits = DEFAULT) -> None:
+        self._model = model
+        self._limits = limits
+        self._plans: dict[tuple[int, int], Plan] = {}
+        self._constants: dict[Value, Any] = {}
+        for graph in model.graphs():
+            self._read_constants(graph)
+        self._plan = self._plan_of(model.graph, model.opset_imports, {})
+
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        outputs: Iterable[str] | None = None,
+        *,
+        all_values: bool = False,
+        cancel: threading.Event | None = None,
+    ) -> dict[str, Any]:
+        """Evaluate with the graph inputs `feeds`, arrays by name; returns arrays by name.
+
+        `outputs` names any values of the main graph, by default its outputs; `all_values`
+        returns every value that was computed in the main graph as well. `cancel`, when set
+        from another thread, ends the run with an `ExecutionError` after the current node.
+        """
+        graph = self._model.graph
+        values: dict[Value, Any] = {}
+        for value in graph.inputs:
+            if value.name in feeds:
+                values[value] = feeds[value.name]
+            elif value.const is None:
+                raise InputError(f"input {quote(value.name)} is missing")
+        wanted = [value.name for value in graph.outputs] if outputs is None else list(outputs)
+        keep = set(wanted) - {value.name for value in graph.outputs}
+        trace: dict[str, Any] | None = {} if all_values or keep else None
+        seconds = self._limits.seconds
+        deadline = None if seconds is None else time.monotonic() + seconds
+        run = _Run(deadline, cancel, trace)
+        frame = _Frame(_Frame(None, self._constants), values)
+        with np.errstate(all="ignore"):
+            self._execute(self._plan, frame, run)
+        found = dict(trace or {})
+        found.update({value.name: frame.get(value) for value in graph.outputs})
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            raise InputError(
+                f"the model has no value {quote(missing[0])}",
+                hint=f"its outputs are {', '.join(quote(value.name) for value in graph.outputs)}",
+            )
+        return found if all_values else {name: found[name] for name in wanted}
+
+    def _read_constants(self, graph: Graph) -> None:
+        stack = [graph]
+        while stack:
+            current = stack.pop()
+            for value in current.initializers:
+                const = value.const
+                if isinstance(const, SparseTensor):
+                    self._constants[value] = const.to_dense()
+                elif const is not None:
+                    self._constants[value] = const.read()
+            for node in current.nodes:
+                stack.extend(node.subgraphs())
+
+    def _plan_of(
+        self, graph: Graph, opset_imports: Mapping[str, int], bound: Mapping[str, Attribute]
+    ) -> Plan:
+        key = (id(graph), id(bound) if bound else 0)
+        plan = self._plans.get(key)
+        if plan is None or plan.graph is not graph:
+            plan = make_plan(self._model, graph, opset_imports, bound)
+            self._plans[key] = plan
+        return plan
+
+    def _execute(self, plan: Plan, frame: _Frame, run: _Run) -> None:
+        run.depth += 1
+        if run.depth > self._limits.depth:
+            raise exceeded("depth", self._limits.depth, run.depth)
+        for step in plan.steps:
+            run.check(self._limits)
+            inputs = [None if value is None else frame.get(value) for value in step.node.inputs]
+            outputs = self._apply(step, inputs, plan, frame, run)
+            for value, output in zip(step.node.outputs, outputs, strict=False):
+                if value.name or value.users:
+                    frame.values[value] = output
+                    if run.trace is not None and run.depth == 1:
+                        run.trace[value.name] = output
+            for value in step.drops:
+                frame.values.pop(value, None)
+        run.depth -= 1
+
+    def _apply(
+        self, step: Step, inputs: list[Any], plan: Plan, frame: _Frame, run: _Run
+    ) -> Sequence[Any]:
+        node = step.node
+        try:
+            if step.function is not None:
+                return self._call(step.function, node, inputs, plan, run)
+            outputs = self._compute(step, inputs, plan, frame, run)
+        except SardonyxError as error:
+            raise error.at(node.label)  # noqa: B904
+        except MemoryError:
+            raise LimitError("out of memory", place=node.label) from None
+        except (
+            ValueError,
+            TypeError,
+            IndexError,
+            ArithmeticError,
+            KeyError,
+            RuntimeError,
+        ) as error:
+            described = ", ".join(_describe(value) for value in inputs)
+            raise ExecutionError(
+                f"{node.op_type} of {described}: {error}", place=node.label
+            ) from error
+        if not isinstance(outputs, tuple):
+            outputs = (outputs,)
+        if len(outputs) < len(node.outputs):
+            raise ExecutionError(
+                f"{node.op_type} gave {len(outputs)} outputs, {len(node.outputs)} are named",
+                place=node.label,
+            )
+        return tuple(outputs)
+
+    def _compute(self, step: Step, inputs: list[Any], plan: Plan, frame: _Frame, run: _Run) -> Any:
+        operator, schema = step.operator, step.schema
+        assert operator is not None
+        assert schema is not None
+        arguments = operator.arrange(schema, inputs, lift, step.attributes)
+        if not isinstance(operator, ControlFlow):
+            return operator.reference(*arguments)
+
+        def run_graph(graph: Graph, given: Sequence[Any]) -> list[Any]:
+            if len(given) != len(graph.inputs):
+                raise ExecutionError(
+                    f"graph {quote(graph.name)} takes {len(graph.inputs)} inputs, got {len(given)}"
+                )
+            inner = _Frame(frame, dict(zip(graph.inputs, given, strict=True)))
+            self._execute(self._plan_of(graph, plan.opset_imports, plan.bound), inner, run)
+            return [inner.get(value) for value in graph.outputs]
+
+        return operator.reference(run_graph, *arguments)
+
+    def _call(
+        self, function: Function, node: Node, inputs: list[Any], plan: Plan, run: _Run
+    ) -> Sequence[Any]:
+        bound = dict(function.defaults)
+        for name, attribute in node.attributes.items():
+            if attribute.ref:
+                if attribute.ref in plan.bound:
+                    bound[name] = plan.bound[attribute.ref]
+            else:
+                bound[name] = attribute
+        graph = function.graph
+        given = [*inputs, *[None] * (len(graph.inputs) - len(inputs))]
+        frame = _Frame(_Frame(None, self._constants), dict(zip(graph.inputs, given, strict=True)))
+        opsets = {**self._model.opset_imports, **function.opset_imports}
+        try:
+            self._execute(self._plan_of(graph, opsets, bound), frame, run)
+        finally:
+            if bound:
+                self._forget(bound)
+        return [frame.get(value) for value in graph.outputs]
+
+    def _forget(self, bound: Mapping[str, Attribute]) -> None:
+        for key in [key for key in self._plans if key[1] == id(bound)]:
+            del self._plans[key]
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, list):
+        return f"a sequence of {len(value)}"
+    return "nothing" if value is None else type(value).__name__

@@ -1,0 +1,5 @@
+"""Sessions: a model made ready to run."""
+
+from sardonyx.runtime.session import NodeArg, Session
+
+__all__ = ["NodeArg", "Session"]
