@@ -1,47 +1,633 @@
-"""Operators that pick and place elements."""
+"""Operators that cut, join, pad and rearrange data."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from sardonyx.dims import Dim, ceil_div, maximum, minimum
 from sardonyx.dtypes import INT32, INT64
 from sardonyx.errors import ExecutionError, InferenceError
+from sardonyx.ir.node import AttributeType
+from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
-from sardonyx.ops.operator import Operator
-from sardonyx.ops.schema import Input, Output, past
+from sardonyx.ops.operator import Operator, same_as
+from sardonyx.ops.schema import ABSENT, REQUIRED, Input, Output, attribute, past, was_attribute
+from sardonyx.ops.symbolic import (
+    add,
+    check_size,
+    constant_ints,
+    divide,
+    exact,
+    is_negative,
+    multiply,
+    normalized,
+    normalized_axes,
+    subtract,
+    unify,
+    value_length,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.types import DimLike
+
+_TO_THE_END: Final = 2**31 - 1
+"""An index from which on a bound of Slice means the end, as exporters write it."""
 
 
-class Gather(Operator, since=13):
-    """The slices of `data` that `indices` names along `axis`."""
+class Slice(Operator, since=13):
+    """The elements from `starts` up to, not including, `ends` along `axes`, every `steps`-th.
 
-    data, indices = Input("T", "Rank r >= 1."), Input("Tind", "Any rank q.")
-    output = Output("T", "Rank q + r - 1.")
-    T, Tind = types.ALL_BFLOAT16, (INT32, INT64)
-    axis: int = 0
-    history = past(11, T=types.ALL_BEFORE_BFLOAT16), past(1)
+    Negative bounds count from the end; bounds past either end are moved there.
+    """
+
+    data, starts, ends = Input("T"), Input("Tind"), Input("Tind")
+    axes, steps = Input("Tind", optional=True), Input("Tind", optional=True, since=10)
+    output = Output("T")
+    T, Tind = types.ALL_BFLOAT16, types.INDICES
+    history = (
+        past(11, T=types.ALL_BEFORE_BFLOAT16),
+        past(10),
+        past(
+            1,
+            starts=was_attribute(AttributeType.INTS, REQUIRED),
+            ends=was_attribute(AttributeType.INTS, REQUIRED),
+            axes=was_attribute(AttributeType.INTS),
+        ),
+    )
     moves_data = True
 
-    def infer(self, data: Fact, indices: Fact) -> Fact:
-        if data.shape is None or indices.shape is None:
+    def infer(
+        self, data: Fact, starts: Fact, ends: Fact, axes: Fact | None, steps: Fact | None
+    ) -> Fact:
+        if data.shape is None:
             return Fact.tensor(data.dtype)
-        rank = len(data.shape)
-        if not -rank <= self.axis < rank:
+        rank, count = len(data.shape), value_length(starts)
+        places = constant_ints(axes)
+        if axes is None and count is not None:
+            places = list(range(count))
+        if places is None:
+            return Fact.tensor(data.dtype, (None,) * rank)
+        firsts = starts.dims_value() or [None] * len(places)
+        lasts = ends.dims_value() or [None] * len(places)
+        strides: list[DimLike] = [1] * len(places)
+        if steps is not None:
+            strides = steps.dims_value() or [None] * len(places)
+        if not len(places) == len(firsts) == len(lasts) == len(strides):
             raise InferenceError(
-                f"Gather requires -r <= axis < r, got axis={self.axis} for data of rank {rank}"
+                f"Slice requires as many starts, ends, axes and steps, got {len(firsts)}, "
+                f"{len(lasts)}, {len(places)} and {len(strides)}"
             )
-        axis = self.axis % rank
-        return Fact.tensor(
-            data.dtype, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
+        dims = list(data.shape)
+        chosen = normalized_axes("Slice", places, rank)
+        for axis, first, last, stride in zip(chosen, firsts, lasts, strides, strict=True):
+            if stride == 0:
+                raise InferenceError(f"Slice steps must not be 0 (axis {axis})")
+            if isinstance(stride, int):
+                dims[axis] = exact(
+                    lambda d, f, t, step=stride: _slice_length(d, f, t, step),
+                    dims[axis],
+                    first,
+                    last,
+                )
+            else:
+                dims[axis] = None
+        return Fact.tensor(data.dtype, dims)
+
+    def reference(
+        self, data: Array, starts: Array, ends: Array, axes: Array | None, steps: Array | None
+    ) -> Array:
+        firsts = [int(value) for value in starts.reshape(-1)]
+        lasts = [int(value) for value in ends.reshape(-1)]
+        places = range(len(firsts)) if axes is None else [int(value) for value in axes.reshape(-1)]
+        strides = [1] * len(firsts) if steps is None else [int(v) for v in steps.reshape(-1)]
+        if not len(places) == len(firsts) == len(lasts) == len(strides) or 0 in strides:
+            raise ExecutionError(
+                f"Slice requires as many starts, ends, axes and steps, and no step 0: "
+                f"got {firsts[:9]}, {lasts[:9]}, {list(places)[:9]} and {strides[:9]}"
+            )
+        key = [slice(None)] * data.ndim
+        chosen = normalized_axes("Slice", places, data.ndim)
+        for axis, first, last, stride in zip(chosen, firsts, lasts, strides, strict=True):
+            key[axis] = _python_slice(data.shape[axis], first, last, stride)
+        return data[tuple(key)].copy()
+
+
+def _python_slice(size: int, first: int, last: int, step: int) -> slice:
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+    start = min(max(first + size if first < 0 else first, 0), high)
+    stop = min(max(last + size if last < 0 else last, low), high)
+    if size == 0 or start < 0:
+        return slice(0, 0)
+    return slice(start, stop if stop >= 0 else None, step)
+
+
+def _slice_length(size: DimLike, first: DimLike, last: DimLike, step: int) -> DimLike:
+    """How many elements a slice has; None where the sign of a symbolic bound is not known."""
+    assert size is not None and first is not None and last is not None  # noqa: S101
+    first_negative, last_negative = is_negative(first), is_negative(last)
+    if first_negative is None or last_negative is None:
+        return None
+    to_end = isinstance(last, int) and last >= _TO_THE_END
+    if step > 0:
+        stop = size if to_end else size + last if last_negative else minimum(last, size)
+        if first_negative:
+            # stop - max(size + first, 0) -> min(stop - size - first, stop)
+            count = minimum(stop - size - first, stop)
+        else:
+            count = stop - first
+        return ceil_div(maximum(count, 0), step)
+    if first == -1:
+        start: DimLike = size - 1
+    elif first_negative:
+        start = minimum(maximum(size + first, 0), size - 1)
+    else:
+        start = size - 1 if _is_end(first) else minimum(first, size - 1)
+    if last_negative:
+        beyond = isinstance(last, int) and last <= -_TO_THE_END
+        stop = -1 if beyond else maximum(size + last, -1)
+    else:
+        stop = minimum(last, size - 1)
+    assert start is not None and stop is not None  # noqa: S101
+    return ceil_div(maximum(start - stop, 0), -step)
+
+
+def _is_end(bound: int | Dim) -> bool:
+    return isinstance(bound, int) and bound >= _TO_THE_END
+
+
+class Concat(Operator, since=13):
+    """`inputs` one after the other along `axis`; their other sizes are equal."""
+
+    inputs, concat_result = Input("T", variadic=True), Output("T")
+    T = types.ALL_BFLOAT16
+    axis: int
+    history = (
+        past(11, T=types.ALL_BEFORE_BFLOAT16),
+        past(4),
+        past(1, T=types.FLOATS, axis=None),
+    )
+    moves_data = True
+
+    @property
+    def _axis(self) -> int:
+        return 1 if self.axis is None else self.axis
+
+    def infer(self, *inputs: Fact) -> Fact:
+        dtype = next((fact.dtype for fact in inputs if fact.dtype), None)
+        shapes = [fact.shape for fact in inputs]
+        known = [shape for shape in shapes if shape is not None]
+        if not known:
+            return Fact.tensor(dtype)
+        rank = len(known[0])
+        axis = normalized("Concat", self._axis, rank)
+        result: list[DimLike] = [None] * rank
+        for shape in known:
+            if len(shape) != rank:
+                raise self._mismatch(known)
+            try:
+                result = [unify(a, b) for a, b in zip(result, shape, strict=True)] if False else [
+                    None if index == axis else unify(result[index], shape[index])
+                    for index in range(rank)
+                ]
+            except InferenceError:
+                raise self._mismatch(known) from None
+        total: DimLike = 0
+        for shape in shapes:
+            total = None if shape is None else add(total, shape[axis])
+        result[axis] = total
+        return Fact.tensor(dtype, result, _joined_values(inputs))
+
+    def _mismatch(self, shapes: Sequence[Any]) -> InferenceError:
+        listed = ", ".join(shape_text(shape) for shape in shapes[:8])
+        return InferenceError(
+            f"Concat along axis {self._axis} needs equal ranks and other sizes, got {listed}"
         )
 
-    def reference(self, data: Array, indices: Array) -> Array:
-        size = data.shape[self.axis]
-        if indices.size and not (-size <= indices.min() and indices.max() < size):
-            raise ExecutionError(f"Gather index outside [-{size}, {size - 1}]")
-        return np.take(data, indices.astype(np.int64), axis=self.axis)
+    def reference(self, *inputs: Array) -> Array:
+        first = inputs[0]
+        axis = normalized("Concat", self._axis, first.ndim)
+        others = {array.shape[:axis] + array.shape[axis + 1 :] for array in inputs}
+        if len(others) > 1 or any(array.ndim != first.ndim for array in inputs):
+            raise self._mismatch([array.shape for array in inputs])
+        sizes = list(first.shape)
+        sizes[axis] = sum(array.shape[axis] for array in inputs)
+        check_size("Concat", sizes, first.itemsize)
+        return np.concatenate(inputs, axis)
+
+
+def _joined_values(inputs: Sequence[Fact]) -> Array | None:
+    """The contents of vectors in a row, where some are known and the lengths of all are."""
+    if all(fact.value is None for fact in inputs):
+        return None
+    parts = []
+    for fact in inputs:
+        length = value_length(fact)
+        if fact.rank != 1 or length is None or (fact.dtype and not fact.dtype.is_integer):
+            return None
+        if fact.value is None:
+            part = np.full(length, None, object)
+        else:
+            part = fact.value.astype(object)
+        parts.append(part)
+    joined = np.concatenate(parts)
+    if all(isinstance(item, int) for item in joined):
+        dtype = next(fact.dtype for fact in inputs if fact.dtype)
+        return joined.astype(dtype.numpy)
+    return joined
+
+
+class Split(Operator, since=18):
+    """`input` cut along `axis` into pieces of lengths `split`, or into equal ones.
+
+    With `num_outputs` the last piece is shorter where the size does not divide evenly.
+    """
+
+    input, split = Input("T"), Input((INT64,), optional=True)
+    lengths = Input("T", optional=True, before=2, name="split")
+    pieces = Output("T", variadic=True, name="outputs")
+    T = types.ALL_BFLOAT16
+    axis: int = 0
+    num_outputs: int | None = attribute(None, since=18)
+    history = (
+        past(13),
+        past(11, T=types.ALL_BEFORE_BFLOAT16, split=was_attribute(AttributeType.INTS)),
+        past(2),
+        past(1, T=types.FLOATS, axis=None, pieces=Output("T", variadic=True, name="outputs...")),
+    )
+    moves_data = True
+
+    def _axis(self, rank: int) -> int:
+        return normalized("Split", 0 if self.axis is None else self.axis, rank)
+
+    def _count(self) -> int:
+        if self.num_outputs is not None and self.num_outputs != self.n_outputs:
+            raise InferenceError(
+                f"Split has {self.n_outputs} outputs, but num_outputs={self.num_outputs}"
+            )
+        return self.n_outputs
+
+    def infer(self, input: Fact, split: Fact | None, lengths: Fact | None) -> tuple[Fact, ...]:
+        if input.shape is None:
+            return (Fact.tensor(input.dtype),) * self.n_outputs
+        axis = self._axis(len(input.shape))
+        size = input.shape[axis]
+        if split is None and lengths is not None:
+            sizes: list[DimLike] = [None] * self.n_outputs
+        elif split is None:
+            sizes = self._equal(size)
+        else:
+            sizes = split.dims_value() or [None] * self.n_outputs
+        sizes = self._checked(sizes, size)
+        before, after = input.shape[:axis], input.shape[axis + 1 :]
+        return tuple([Fact.tensor(input.dtype, (*before, dim, *after)) for dim in sizes])
+
+    def _equal(self, size: DimLike) -> list[DimLike]:
+        count = self._count()
+        if self.version < 18:
+            try:
+                return [divide(size, count)] * count
+            except InferenceError:
+                raise InferenceError(
+                    f"Split into {count} equal pieces: size {size} does not divide",
+                    hint="give the lengths with `split`",
+                ) from None
+        piece = exact(lambda dim: ceil_div(dim, count), size)
+        last = subtract(size, multiply(piece, count - 1))
+        return [piece] * (count - 1) + [last]
+
+    def _checked(self, sizes: list[DimLike], size: DimLike) -> list[DimLike]:
+        if len(sizes) != self.n_outputs:
+            raise InferenceError(f"Split has {self.n_outputs} outputs and {len(sizes)} lengths")
+        if any(isinstance(dim, int) and dim < 0 for dim in sizes):
+            raise InferenceError(f"Split of size {size} into {self.n_outputs}: negative length")
+        unknown = sizes.count(None)
+        if unknown <= 1:
+            total: DimLike = 0
+            for dim in sizes:
+                total = total if dim is None else add(total, dim)
+            if unknown == 0:
+                try:
+                    unify(total, size)
+                except InferenceError:
+                    raise InferenceError(
+                        f"Split lengths sum to {total}, the size is {size}"
+                    ) from None
+            else:
+                sizes = [subtract(size, total) if dim is None else dim for dim in sizes]
+        return sizes
+
+    def reference(
+        self, input: Array, split: Array | None, lengths: Array | None
+    ) -> tuple[Array, ...]:
+        axis = self._axis(input.ndim)
+        given = lengths if split is None else split
+        if given is None:
+            sizes = self._equal(input.shape[axis])
+        else:
+            sizes = [int(length) for length in given.reshape(-1)]
+        sizes = self._checked(sizes, input.shape[axis])
+        ends = np.cumsum([0, *sizes])
+        key = (slice(None),) * axis
+        return tuple([input[(*key, slice(a, b))].copy() for a, b in pairwise(ends)])
+
+
+class Pad(Operator, since=25):
+    """`data` with elements added before and after each axis, or removed where `pads` is negative.
+
+    `mode` says what is added: constant_value, or the data's mirror image (reflect), its first
+    and last elements (edge), its other end (wrap).
+    """
+
+    data, pads = Input("T"), Input((INT64,))
+    constant_value = Input("T", optional=True)
+    axes = Input("Tind", optional=True, since=18)
+    output = Output("T")
+    T, Tind = types.ALL_INT2, (INT32, INT64)
+    mode: str = "constant"
+    value: float = attribute(0.0, before=11)
+    paddings: tuple[int, ...] | None = attribute(before=2)
+    history = (
+        past(24, T=types.ALL_FLOAT8E8M0),
+        past(23, T=types.ALL_FLOAT4),
+        past(21, T=types.ALL_INT4),
+        past(19, T=types.ALL_BFLOAT16),
+        past(18),
+        past(13),
+        past(11, T=types.NUMERIC),
+        past(
+            2,
+            T=types.FLOATS,
+            pads=was_attribute(AttributeType.INTS, REQUIRED),
+            constant_value=ABSENT,
+        ),
+        past(1, pads=ABSENT),
+    )
+    moves_data = True
+
+    def infer(
+        self, data: Fact, pads: Fact | None, constant_value: Fact | None, axes: Fact | None
+    ) -> Fact:
+        if data.shape is None:
+            return Fact.tensor(data.dtype)
+        rank = len(data.shape)
+        amounts = None if pads is None else pads.dims_value()
+        if self.paddings is not None:
+            amounts = list(self.paddings)
+        places = list(range(rank)) if axes is None else constant_ints(axes)
+        if amounts is None or places is None:
+            return Fact.tensor(data.dtype, (None,) * rank)
+        dims = list(data.shape)
+        for axis, before, after in self._triples(places, amounts, rank):
+            dims[axis] = add(add(dims[axis], before), after)
+            size = dims[axis]
+            if isinstance(size, int) and size < 0:
+                raise InferenceError(
+                    f"Pad removes {-(before or 0) - (after or 0)} of the {data.shape[axis]} "  # type: ignore[operator]
+                    f"elements along axis {axis}"
+                )
+        return Fact.tensor(data.dtype, dims)
+
+    def _triples(
+        self, axes: Sequence[int], amounts: Sequence[Any], rank: int
+    ) -> list[tuple[int, Any, Any]]:
+        count = len(axes)
+        if len(amounts) != 2 * count:
+            raise InferenceError(
+                f"Pad requires 2 pads for each axis, got {len(amounts)} for {count} axes"
+            )
+        return list(
+            zip(normalized_axes("Pad", axes, rank), amounts[:count], amounts[count:], strict=True)
+        )
+
+    def reference(
+        self,
+        data: Array,
+        pads: Array | None,
+        constant_value: Array | None,
+        axes: Array | None,
+    ) -> Array:
+        given = self.paddings if pads is None else pads.reshape(-1)
+        amounts = [int(amount) for amount in given if given is not None] if given is not None else []
+        places = range(data.ndim) if axes is None else [int(axis) for axis in axes.reshape(-1)]
+        triples = self._triples(places, amounts, data.ndim)
+        shape = list(data.shape)
+        for axis, before, after in triples:
+            shape[axis] += before + after
+        if self.mode not in {"constant", "reflect", "edge", "wrap"}:
+            raise ExecutionError(f"Pad has no mode {self.mode!r}")
+        check_size("Pad", shape, data.itemsize)
+        key = [slice(None)] * data.ndim
+        for axis, before, after in triples:
+            size = data.shape[axis]
+            key[axis] = slice(max(-before, 0), max(size - max(-after, 0), 0))
+        kept = data[tuple(key)]
+        grown = [(axis, max(before, 0), max(after, 0)) for axis, before, after in triples]
+        if self.mode != "constant":
+            for axis, before, after in grown:
+                if before or after:
+                    kept = np.take(kept, self._sources(kept.shape[axis], before, after), axis)
+            return kept.copy()
+        return self._filled(kept, grown, shape, constant_value)
+
+    def _sources(self, size: int, before: int, after: int) -> Array:
+        """Where each element along an axis of `size` comes from."""
+        if size == 0:
+            raise ExecutionError(f"Pad with mode {self.mode} of an axis without elements")
+        places = np.arange(-before, size + after)
+        if self.mode == "edge":
+            return np.clip(places, 0, size - 1)
+        if self.mode == "wrap":
+            return places % size
+        period = max(2 * (size - 1), 1)
+        places = places % period
+        return np.minimum(places, period - places) if size > 1 else places
+
+    def _filled(
+        self,
+        kept: Array,
+        grown: list[tuple[int, int, int]],
+        shape: list[int],
+        constant_value: Array | None,
+    ) -> Array:
+        if constant_value is not None:
+            if constant_value.size != 1:
+                raise ExecutionError(
+                    f"Pad requires a scalar constant_value, got shape {list(constant_value.shape)}"
+                )
+            fill = constant_value.reshape(-1)[0]
+        elif kept.dtype == object:
+            fill = "" if any(isinstance(item, str) for item in kept.flat) else 0
+        else:
+            fill = self.value if self.version < 11 else 0
+        result = np.empty(shape, kept.dtype)
+        result[...] = fill
+        key = [slice(None)] * kept.ndim
+        for axis, before, _ in grown:
+            key[axis] = slice(before, before + kept.shape[axis])
+        result[tuple(key)] = kept
+        return result
+
+
+class Tile(Operator, since=13):
+    """`input` repeated `repeats[i]` times along each axis i."""
+
+    input, repeats = Input("T"), Input("T1", since=6)
+    tiles, axis = Input("T", before=6), Input("T", before=6)
+    output = Output("T")
+    T, T1 = types.ALL_BFLOAT16, (INT64,)
+    history = past(6, T=types.ALL_BEFORE_BFLOAT16), past(1, T=types.FLOATS)
+    moves_data = True
+
+    def infer(
+        self, input: Fact, repeats: Fact | None, tiles: Fact | None, axis: Fact | None
+    ) -> Fact:
+        if input.shape is None:
+            return Fact.tensor(input.dtype)
+        rank = len(input.shape)
+        counts = None if repeats is None else repeats.dims_value()
+        if counts is None:
+            return Fact.tensor(input.dtype, (None,) * rank)
+        if len(counts) != rank:
+            raise InferenceError(f"Tile requires a repeat for each of {rank} axes, got {len(counts)}")
+        if any(isinstance(count, int) and count < 0 for count in counts):
+            raise InferenceError(f"Tile requires repeats >= 0, got {counts}")
+        dims = [multiply(dim, count) for dim, count in zip(input.shape, counts, strict=True)]
+        return Fact.tensor(input.dtype, dims)
+
+    def reference(
+        self, input: Array, repeats: Array | None, tiles: Array | None, axis: Array | None
+    ) -> Array:
+        if repeats is None:
+            counts = [1] * input.ndim
+            if tiles is None or axis is None or tiles.size != 1 or axis.size != 1:
+                raise ExecutionError("Tile-1 requires tiles and axis of one element")
+            place = normalized("Tile", int(axis.reshape(-1)[0]), input.ndim)
+            counts[place] = int(tiles.reshape(-1)[0])
+        else:
+            counts = [int(count) for count in repeats.reshape(-1)]
+        if len(counts) != input.ndim or any(count < 0 for count in counts):
+            raise ExecutionError(
+                f"Tile requires a repeat >= 0 for each of {input.ndim} axes, got {counts[:9]}"
+            )
+        shape = [size * count for size, count in zip(input.shape, counts, strict=True)]
+        check_size("Tile", shape, input.itemsize)
+        return np.tile(input, [min(count, 2**62) for count in counts] if 0 not in shape else [
+            count if size else 0 for size, count in zip(input.shape, counts, strict=True)
+        ]).reshape(shape)
+
+
+class _Blocks(Operator):
+    """What DepthToSpace and SpaceToDepth share: blocks of an N, C, H, W tensor."""
+
+    blocksize: int
+
+    def _nchw(self, input: Fact) -> Any:
+        if self.blocksize <= 0:
+            raise InferenceError(f"{self.op_type} requires blocksize > 0, got {self.blocksize}")
+        if input.shape is not None and len(input.shape) != 4:
+            raise InferenceError(
+                f"{self.op_type} requires rank 4 (N, C, H, W), got {shape_text(input.shape)}"
+            )
+        return input.shape or (None,) * 4
+
+
+class DepthToSpace(_Blocks, since=28):
+    """Blocks of channels moved into height and width: C shrinks by blocksize squared."""
+
+    input, output = Input("T"), Output("T")
+    T = types.ALL_BFLOAT16
+    mode: str = attribute("DCR", since=11)
+    history = past(13), past(11, T=types.ALL_BEFORE_BFLOAT16), past(1)
+
+    def infer(self, input: Fact) -> Fact:
+        batch, channels, height, width = self._nchw(input)
+        size = self.blocksize
+        return Fact.tensor(
+            input.dtype,
+            (batch, divide(channels, size * size), multiply(height, size), multiply(width, size)),
+        )
+
+    def reference(self, input: Array) -> Array:
+        n, c, h, w = self._nchw(Fact.tensor(None, input.shape))
+        b, depth = self.blocksize, divide(c, self.blocksize**2)
+        if self.mode == "DCR":
+            blocks = input.reshape(n, b, b, depth, h, w).transpose(0, 3, 4, 1, 5, 2)  # type: ignore[arg-type]
+        else:
+            blocks = input.reshape(n, depth, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)  # type: ignore[arg-type]
+        return blocks.reshape(n, depth, h * b, w * b)  # type: ignore[arg-type]
+
+
+class SpaceToDepth(_Blocks, since=28):
+    """Blocks of height and width moved into channels: C grows by blocksize squared."""
+
+    input, output = Input("T"), Output("T")
+    T = types.ALL_BFLOAT16
+    mode: str = attribute("DCR", since=28)
+    history = past(13), past(1, T=types.ALL_BEFORE_BFLOAT16)
+
+    def infer(self, input: Fact) -> Fact:
+        batch, channels, height, width = self._nchw(input)
+        size = self.blocksize
+        return Fact.tensor(
+            input.dtype,
+            (batch, multiply(channels, size * size), divide(height, size), divide(width, size)),
+        )
+
+    def reference(self, input: Array) -> Array:
+        n, c, h, w = self._nchw(Fact.tensor(None, input.shape))
+        b, rows, columns = self.blocksize, divide(h, self.blocksize), divide(w, self.blocksize)
+        blocks = input.reshape(n, c, rows, b, columns, b)  # type: ignore[arg-type]
+        order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
+        return blocks.transpose(order).reshape(n, c * b * b, rows, columns)  # type: ignore[arg-type]
+
+
+class CenterCropPad(Operator, since=18):
+    """`input_data` cropped or zero-padded around its centre to sizes `shape` along `axes`."""
+
+    input_data, shape = Input("T"), Input("Tind")
+    output_data = Output("T")
+    T, Tind = types.ALL_BFLOAT16, types.INDICES
+    axes: tuple[int, ...] | None = None
+
+    def infer(self, input_data: Fact, shape: Fact) -> Fact:
+        if input_data.shape is None:
+            return same_as(input_data)
+        target = shape.dims_value()
+        if target is not None and any(isinstance(dim, int) and dim < 0 for dim in target):
+            raise InferenceError(f"CenterCropPad to negative sizes {target}")
+        rank = len(input_data.shape)
+        axes = normalized_axes(
+            "CenterCropPad", range(rank) if self.axes is None else self.axes, rank
+        )
+        sizes = [None] * len(axes) if target is None else target
+        if len(sizes) != len(axes):
+            raise InferenceError(
+                f"CenterCropPad requires a size for each of {len(axes)} axes, got {len(sizes)}"
+            )
+        dims = list(input_data.shape)
+        for axis, size in zip(axes, sizes, strict=True):
+            dims[axis] = size
+        return Fact.tensor(input_data.dtype, dims)
+
+    def reference(self, input_data: Array, shape: Array) -> Array:
+        target = self.infer(Fact.constant(input_data), Fact.constant(shape)).shape
+        sizes = [int(dim) for dim in target or ()]  # type: ignore[arg-type]
+        check_size("CenterCropPad", sizes, input_data.itemsize)
+        result = np.zeros(sizes, input_data.dtype)
+        if input_data.dtype == object:
+            result[...] = ""
+        source, goal = [], []
+        for old, new in zip(input_data.shape, sizes, strict=True):
+            common = min(old, new)
+            skipped, added = (old - common) // 2, (new - common) // 2
+            source.append(slice(skipped, skipped + common))
+            goal.append(slice(added, added + common))
+        result[tuple(goal)] = input_data[tuple(source)]
+        return result

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import MISSING, dataclass, field, fields, replace
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final
 
-from sardonyx.ir.graph import Graph
 from sardonyx.ir.node import AttributeType
-from sardonyx.ir.tensor import SparseTensor, Tensor
-from sardonyx.ir.types import Type
 from sardonyx.ops.types import as_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sardonyx.ir.types import Type
     from sardonyx.ops.operator import Operator
     from sardonyx.ops.types import Types
 
@@ -223,30 +221,25 @@ def _most(params: tuple[Param, ...]) -> int | None:
     return None if params and params[-1].variadic else len(params)
 
 
-_SCALARS: Final = {
-    int: AttributeType.INT,
-    float: AttributeType.FLOAT,
-    str: AttributeType.STRING,
-    Tensor: AttributeType.TENSOR,
-    Graph: AttributeType.GRAPH,
-    SparseTensor: AttributeType.SPARSE_TENSOR,
+_ANNOTATED: Final = {
+    "int": AttributeType.INT,
+    "float": AttributeType.FLOAT,
+    "str": AttributeType.STRING,
+    "Tensor": AttributeType.TENSOR,
+    "Graph": AttributeType.GRAPH,
+    "SparseTensor": AttributeType.SPARSE_TENSOR,
+    "Type": AttributeType.TYPE_PROTO,
 }
+_LIST: Final = re.compile(r"tuple\[(\w+), \.\.\.\]")
 
 
-def _annotated_type(annotation: Any) -> AttributeType:
-    """The attribute type for a field's annotation, ``tuple[int, ...] | None`` say."""
-    if annotation == Type:
-        return AttributeType.TYPE_PROTO
-    options = [part for part in get_args(annotation) if part is not type(None)]
-    if get_origin(annotation) is tuple:
-        return AttributeType[f"{_annotated_type(options[0]).name}S"]
-    if annotation in _SCALARS:
-        return _SCALARS[annotation]
-    if set(options) == set(get_args(Type)):
-        return AttributeType.TYPE_PROTO
-    if len(options) == 1:
-        return _annotated_type(options[0])
-    raise TypeError(f"no attribute type for annotation {annotation!r}")
+def _annotated_type(annotation: str) -> AttributeType:
+    """The attribute type for a field's annotation as it is written, ``tuple[int, ...] | None``."""
+    required = annotation.removesuffix(" | None")
+    listed = _LIST.fullmatch(required)
+    if listed:
+        return AttributeType[f"{_ANNOTATED[listed[1]].name}S"]
+    return _ANNOTATED[required]
 
 
 def _declared_attributes(cls: type[Operator]) -> dict[str, tuple[AttributeSpec, _Lifetime]]:
@@ -262,13 +255,11 @@ def _declared_attributes(cls: type[Operator]) -> dict[str, tuple[AttributeSpec, 
     return found
 
 
-def _annotation(cls: type[Operator], name: str) -> Any:
+def _annotation(cls: type[Operator], name: str) -> str:
     for base in cls.__mro__:
         annotation = inspect.get_annotations(base).get(name)
-        if isinstance(annotation, str):
-            return eval(annotation, vars(import_module(base.__module__)))  # noqa: S307
         if annotation is not None:
-            return annotation
+            return str(annotation)
     raise KeyError(name)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Axis", "Windows", "check_bytes", "output_dim", "slide", "spatial"]
 
+_LARGEST = 1 << 48
 _AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -141,6 +142,8 @@ def spatial(
         )
     if min(values) < least:
         raise InferenceError(f"{op_type}: {name} has {min(values)}, the least allowed is {least}")
+    if max(values) > _LARGEST:
+        raise InferenceError(f"{op_type}: {name} has {max(values)}, more than any axis can have")
     return tuple(values)
 
 
@@ -160,7 +163,7 @@ def output_dim(op_type: str, windows: Windows, index: int, size: DimLike) -> Dim
     extent = (kernel - 1) * windows.dilations[index] + 1
     start = size + windows.begins[index]
     room = start + windows.ends[index] - extent
-    if known_less(room, -1) or (size != 0 and known_less(room, 0)):
+    if size != 0 and known_less(room, 0):
         raise InferenceError(
             f"{op_type}: a kernel that spans {extent} elements does not fit spatial axis {index}, "
             f"{start + windows.ends[index]} elements with padding"
@@ -192,7 +195,7 @@ def slide(
     result = np.full(shape, start, array.dtype)
     moved = np.moveaxis(array, position, 0)
     into = np.moveaxis(result, position, 0)
-    first = max(0, -((axis.begin - (axis.output - 1) * axis.stride) // -axis.dilation))
+    first = max(0, -(((axis.output - 1) * axis.stride - axis.begin) // axis.dilation))
     last = min(axis.kernel - 1, (axis.size - 1 + axis.begin) // axis.dilation)
     if last - first < axis.output:
         for tap in range(first, last + 1):

@@ -6,22 +6,25 @@ place, so that a reader, or a process that maps the old file, never sees a part.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 import stat
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from sardonyx.errors import ExternalDataError, InputError, SardonyxError, quote
+from sardonyx.errors import InputError, ModelError, quote
 from sardonyx.wire.encode import encode_model
 from sardonyx.wire.external import ExternalTensor, split_location
-from sardonyx.wire.source import blocks
+from sardonyx.wire.source import blocks, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from sardonyx.ir import Model, Tensor
+    from sardonyx.wire.encode import Chunks, Piece
 
 __all__ = ["Progress", "dumps", "save"]
 
@@ -34,6 +37,7 @@ LARGEST_PROTOBUF = (1 << 31) - 1
 _PAGE = 4096
 _LINE = 64
 _BUFFER = 1 << 20
+_LONGEST_SHOWN = 200
 _NO_CHECKSUM = "0" * 40
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -47,8 +51,7 @@ def dumps(model: Model) -> bytes:
     External tensors of a model that itself came from bytes keep their entries.
     """
     chunks = encode_model(model, _keep_detached)
-    parts = [bytes(block) for piece in chunks.pieces for block in blocks(piece.raw())]
-    return b"".join(parts)
+    return b"".join(block for piece in chunks.pieces for block in blocks(_content(piece)))
 
 
 def save(
@@ -297,18 +300,122 @@ class _Folder:
 
     def commit(self) -> None:
         """Put the staged files in place, in order; all of them, or none where that fails."""
-        undo: list[tuple[str | None, str]] = []
+        undo: list[Callable[[], None]] = []
         try:
             for position, (hidden, name) in enumerate(self._staged):
                 self.check(name)
-                last = position == len(self._staged) - 1
-                backup = self._set_aside(name, last=last)
-                undo.append((backup, name))
+                existed = self._status(name) is not None
+                backup = self._set_aside(name, last=position == len(self._staged) - 1)
+                if backup is not None:
+                    undo.append(partial(self._put_back, backup, name))
                 self._rename(hidden, name)
-                self._litter.discard(hidden)
+                if not existed:
+                    undo.append(partial(self._remove, name))
             self._sync()
         except BaseException:
-            for backup, name in reversed(undo):
-                self._put_back(backup, name)
+            for step in reversed(undo):
+                step()
             raise
-        self._staged.clear()
+
+    def _set_aside(self, name: str, *, last: bool) -> str | None:
+        if self._status(name) is None:
+            return None
+        backup = _hidden(name)
+        folder = self._descriptor
+        try:
+            os.link(
+                self._at(name),
+                self._at(backup),
+                src_dir_fd=folder,
+                dst_dir_fd=folder,
+                follow_symlinks=os.link not in os.supports_follow_symlinks,
+            )
+        except OSError:
+            # without hard links, only a file that another one follows is worth a gap
+            if last:
+                return None
+            self._rename(name, backup)
+        self._litter.add(backup)
+        return backup
+
+    def _put_back(self, backup: str, name: str) -> None:
+        try:
+            self._rename(backup, name)
+        except OSError:
+            self._litter.discard(backup)
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._at(name), dir_fd=self._descriptor)
+
+    def _rename(self, old: str, new: str) -> None:
+        folder = self._descriptor
+        os.replace(self._at(old), self._at(new), src_dir_fd=folder, dst_dir_fd=folder)
+
+    def _sync(self) -> None:
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)
+
+    def _status(self, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def _at(self, name: str) -> str:
+        return name if self._descriptor is not None else str(self._path / name)
+
+
+def _hidden(name: str) -> str:
+    shown = os.fsencode(name)[:_LONGEST_SHOWN].decode("ascii", "replace").replace("\ufffd", "_")
+    return f".{shown}.{secrets.token_hex(8)}.tmp"
+
+
+class _NewFile:
+    """A new file being written; leaving the block syncs and closes it."""
+
+    def __init__(self, number: int, meter: _Meter, *, hashed: bool) -> None:
+        self._number = number
+        self._meter = meter
+        self._digest = hashlib.sha1(usedforsecurity=False) if hashed else None
+        self._pending = bytearray()
+
+    def __enter__(self) -> _NewFile:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                os.fsync(self._number)
+        finally:
+            os.close(self._number)
+
+    def sha1(self) -> str:
+        """SHA-1 of what was written, in hex."""
+        return self._digest.hexdigest() if self._digest is not None else ""
+
+    def write_all(self, buffers: Iterable[bytes | memoryview]) -> None:
+        """Write `buffers` one after another, small ones together."""
+        for buffer in buffers:
+            for block in blocks(buffer):
+                if len(block) >= _BUFFER:
+                    self._flush()
+                    self._write(block)
+                else:
+                    self._pending += block
+                    if len(self._pending) >= _BUFFER:
+                        self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, bytearray()
+            self._write(pending)
+
+    def _write(self, block: bytes | bytearray | memoryview) -> None:
+        if self._digest is not None:
+            self._digest.update(block)
+        rest = memoryview(block)
+        while rest.nbytes:
+            rest = rest[os.write(self._number, rest) :]
+        self._meter.advance(len(block))

@@ -1,0 +1,191 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sardonyx.dims import known_equal
+from sardonyx.dtypes import INT8, INT32, UINT8
+from sardonyx.errors import InferenceError
+from sardonyx.ir.types import shape_text
+from sardonyx.ops import types
+from sardonyx.ops.broadcast import broadcast
+from sardonyx.ops.einsum import Einsum
+from sardonyx.ops.fact import Fact
+from sardonyx.ops.numeric import widen
+from sardonyx.ops.operator import Operator
+from sardonyx.ops.schema import Input, Output, attribute, past
+from sardonyx.ops.windows import check_bytes
+
+if TYPE_CHECKING:
+    from sardonyx.ir.tensor import Array
+    from sardonyx.ir.types import DimLike, Shape
+
+__all__ = ["Einsum", "Gemm", "MatMul", "MatMulInteger", "product_shape"]
+
+
+def product_shape(op_type: str, A: Shape | None, B: Shape | None) -> Shape | None:
+    """The shape of numpy.matmul(A, B); raises `InferenceError` where they do not fit."""
+    for name, shape in (("A", A), ("B", B)):
+        if shape is not None and not shape:
+            raise InferenceError(f"{op_type}: {name} is a scalar, it needs rank 1 or more")
+    if A is None or B is None:
+        return None
+    a, b = A[-1], B[max(len(B) - 2, 0)]
+    if a is not None and b is not None and known_equal(a, b) is False:
+        raise InferenceError(
+            f"{op_type}: shapes {shape_text(A)} and {shape_text(B)} do not multiply: "
+            f"{a} columns against {b} rows"
+        )
+    batch = broadcast(A[:-2], B[:-2])
+    assert batch is not None
+    return (*batch, *A[-2:-1], *(B[-1:] if len(B) > 1 else ()))
+
+
+def _product(op_type: str, A: Array, B: Array) -> Array:
+    shape = product_shape(op_type, A.shape, B.shape)
+    assert shape is not None
+    check_bytes([size for size in shape if isinstance(size, int)], A.itemsize)
+    with np.errstate(all="ignore"):
+        return np.asarray(np.matmul(A, B))
+
+
+class MatMul(Operator, since=13):
+    """The matrix product, batched as numpy.matmul does; integers wrap around."""
+
+    A, B, Y = Input("T"), Input("T"), Output("T")
+    T = types.HIGH_BFLOAT16
+    history = past(9, T=types.HIGH), past(1, T=types.FLOATS)
+
+    def infer(self, A: Fact, B: Fact) -> Fact:
+        return Fact.tensor(A.dtype or B.dtype, product_shape(self.op_type, A.shape, B.shape))
+
+    def reference(self, A: Array, B: Array) -> Array:
+        result = _product(self.op_type, widen(A), widen(B))
+        with np.errstate(all="ignore"):
+            return result.astype(A.dtype, copy=False)
+
+
+class MatMulInteger(Operator, since=10):
+    """The matrix product of A - a_zero_point and B - b_zero_point in INT32, which wraps around.
+
+    A zero point is a scalar, one value per row of A (column of B), or, for stacks of matrices,
+    of the shape [..., M, 1] ([..., 1, N]).
+    """
+
+    A, B = Input("T1"), Input("T2")
+    a_zero_point, b_zero_point = Input("T1", optional=True), Input("T2", optional=True)
+    Y = Output("T3")
+    T1, T2, T3 = (INT8, UINT8), (INT8, UINT8), (INT32,)
+
+    def infer(
+        self, A: Fact, B: Fact, a_zero_point: Fact | None = None, b_zero_point: Fact | None = None
+    ) -> Fact:
+        return Fact.tensor(INT32, product_shape(self.op_type, A.shape, B.shape))
+
+    def reference(
+        self, A: Array, B: Array, a_zero_point: Array | None = None, b_zero_point: Array | None = None
+    ) -> Array:
+        # float64 holds the sums exactly: 2^16 * 2^37 terms = 2^53
+        a, b = A.astype(np.float64), B.astype(np.float64)
+        if a_zero_point is not None:
+            zero = a_zero_point.astype(np.float64)
+            a = self._shifted(a, zero[:, None] if zero.ndim == 1 and zero.size > 1 else zero, "a")
+        if b_zero_point is not None:
+            b = self._shifted(b, b_zero_point.astype(np.float64), "b")
+        return _product(self.op_type, a, b).astype(np.int64).astype(np.int32)
+
+    def _shifted(self, values: Array, zero: Array, name: str) -> Array:
+        try:
+            shifted = values - zero
+        except ValueError:
+            shifted = np.empty(0)
+        if shifted.shape != values.shape and zero.size != 1:
+            raise InferenceError(
+                f"MatMulInteger: {name}_zero_point of shape {zero.shape} does not fit "
+                f"a matrix of shape {values.shape}"
+            )
+        return shifted.reshape(values.shape)
+
+
+class Gemm(Operator, since=13):
+    """Y = alpha * A' B' + beta * C, where A' and B' are transposed as attributes say.
+
+    C broadcasts to Y; before opset 7 only if `broadcast` is 1.
+    """
+
+    A, B = Input("T", "[M, K], or [K, M] with transA."), Input("T", "[K, N], or [N, K].")
+    C = Input("T", "Broadcasts to [M, N].", optional=True)
+    Y = Output("T", "[M, N].")
+    T = types.HIGH_BFLOAT16
+    alpha: float = 1.0
+    beta: float = 1.0
+    transA: int = 0
+    transB: int = 0
+    broadcast: int = attribute(0, before=7)
+    history = (
+        past(11, T=types.HIGH),
+        past(9, C=Input("T")),
+        past(7, T=types.FLOATS),
+        past(6),
+        past(1),
+    )
+
+    def infer(self, A: Fact, B: Fact, C: Fact | None = None) -> Fact:
+        dtype = A.dtype or B.dtype
+        M, a = self._dims("A", A.shape, self.transA)
+        b, N = self._dims("B", B.shape, self.transB)
+        if a is not None and b is not None and known_equal(a, b) is False:
+            raise InferenceError(
+                f"Gemm: A' has {a} columns, B' has {b} rows; they must be equal "
+                f"(A is {shape_text(A.shape)}, B is {shape_text(B.shape)}, "
+                f"transA={self.transA}, transB={self.transB})"
+            )
+        shape: Shape = (M, N)
+        if C is not None and C.shape is not None:
+            self._check_addend(C.shape, shape)
+        return Fact.tensor(dtype, shape)
+
+    def _dims(
+        self, name: str, shape: Shape | None, transposed: int
+    ) -> tuple[DimLike, DimLike]:
+        if shape is None:
+            return None, None
+        if len(shape) != 2:
+            raise InferenceError(f"Gemm: {name} must have rank 2, it has rank {len(shape)}")
+        return (shape[1], shape[0]) if transposed else (shape[0], shape[1])
+
+    def _check_addend(self, C: Shape, Y: Shape) -> None:
+        fits = len(C) <= 2
+        for c, y in zip(reversed(C), reversed(Y), strict=False):
+            if c is None or y is None:
+                continue
+            can_broadcast = self.version >= 7 or self.broadcast
+            if known_equal(c, y) is False and not (c == 1 and can_broadcast):
+                fits = False
+        if not fits:
+            raise InferenceError(
+                f"Gemm: C of shape {shape_text(C)} does not broadcast to {shape_text(Y)}"
+            )
+
+    def reference(self, A: Array, B: Array, C: Array | None = None) -> Array:
+        self.infer(Fact.constant(A), Fact.constant(B), None if C is None else Fact.constant(C))
+        a = widen(A.T if self.transA else A)
+        b = widen(B.T if self.transB else B)
+        Y = _product(self.op_type, a, b)
+        with np.errstate(all="ignore"):
+            Y = _scaled(Y, self.alpha)
+            if C is not None and self.beta != 0:
+                Y = Y + _scaled(widen(C), self.beta)
+            return Y.astype(A.dtype, copy=False)
+
+
+def _scaled(array: Array, factor: float) -> Array:
+    """`array` times `factor` in its type; a factor that is no integer truncates integers."""
+    if factor == 1:
+        return array
+    if array.dtype.kind == "f" or factor == int(factor):
+        return array * array.dtype.type(int(factor) if array.dtype.kind != "f" else factor)
+    return (array * factor).astype(array.dtype)
