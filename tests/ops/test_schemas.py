@@ -126,4 +126,6 @@ def _witness_default(attribute: OpSchema.Attribute) -> object:
         return round(value, 5)
     if isinstance(value, onnx.TensorProto):
         return (from_code(value.data_type), tuple(value.dims))
-    return list(value) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [item.decode() if isinstance(item, bytes) else item for item in value]
+    return value

@@ -20,6 +20,7 @@ from sardonyx.ops.symbolic import (
     add,
     check_size,
     constant_ints,
+    contents,
     divide,
     exact,
     is_negative,
@@ -74,11 +75,11 @@ class Slice(Operator, since=13):
             places = list(range(count))
         if places is None:
             return Fact.tensor(data.dtype, (None,) * rank)
-        firsts = starts.dims_value() or [None] * len(places)
-        lasts = ends.dims_value() or [None] * len(places)
+        firsts = contents(starts) or [None] * len(places)
+        lasts = contents(ends) or [None] * len(places)
         strides: list[DimLike] = [1] * len(places)
         if steps is not None:
-            strides = steps.dims_value() or [None] * len(places)
+            strides = contents(steps) or [None] * len(places)
         if not len(places) == len(firsts) == len(lasts) == len(strides):
             raise InferenceError(
                 f"Slice requires as many starts, ends, axes and steps, got {len(firsts)}, "
@@ -116,7 +117,7 @@ class Slice(Operator, since=13):
         chosen = normalized_axes("Slice", places, data.ndim)
         for axis, first, last, stride in zip(chosen, firsts, lasts, strides, strict=True):
             key[axis] = _python_slice(data.shape[axis], first, last, stride)
-        return data[tuple(key)].copy()
+        return np.array(data[tuple(key)])
 
 
 def _python_slice(size: int, first: int, last: int, step: int) -> slice:
@@ -128,15 +129,14 @@ def _python_slice(size: int, first: int, last: int, step: int) -> slice:
     return slice(start, stop if stop >= 0 else None, step)
 
 
-def _slice_length(size: DimLike, first: DimLike, last: DimLike, step: int) -> DimLike:
+def _slice_length(size: int | Dim, first: int | Dim, last: int | Dim, step: int) -> DimLike:
     """How many elements a slice has; None where the sign of a symbolic bound is not known."""
-    assert size is not None and first is not None and last is not None  # noqa: S101
     first_negative, last_negative = is_negative(first), is_negative(last)
     if first_negative is None or last_negative is None:
         return None
     to_end = isinstance(last, int) and last >= _TO_THE_END
     if step > 0:
-        stop = size if to_end else size + last if last_negative else minimum(last, size)
+        stop: int | Dim = size if to_end else size + last if last_negative else minimum(last, size)
         if first_negative:
             # stop - max(size + first, 0) -> min(stop - size - first, stop)
             count = minimum(stop - size - first, stop)
@@ -144,7 +144,7 @@ def _slice_length(size: DimLike, first: DimLike, last: DimLike, step: int) -> Di
             count = stop - first
         return ceil_div(maximum(count, 0), step)
     if first == -1:
-        start: DimLike = size - 1
+        start: int | Dim = size - 1
     elif first_negative:
         start = minimum(maximum(size + first, 0), size - 1)
     else:
@@ -154,7 +154,6 @@ def _slice_length(size: DimLike, first: DimLike, last: DimLike, step: int) -> Di
         stop = -1 if beyond else maximum(size + last, -1)
     else:
         stop = minimum(last, size - 1)
-    assert start is not None and stop is not None  # noqa: S101
     return ceil_div(maximum(start - stop, 0), -step)
 
 
@@ -167,7 +166,7 @@ class Concat(Operator, since=13):
 
     inputs, concat_result = Input("T", variadic=True), Output("T")
     T = types.ALL_BFLOAT16
-    axis: int
+    axis: int | None = attribute()
     history = (
         past(11, T=types.ALL_BEFORE_BFLOAT16),
         past(4),
@@ -181,8 +180,7 @@ class Concat(Operator, since=13):
 
     def infer(self, *inputs: Fact) -> Fact:
         dtype = next((fact.dtype for fact in inputs if fact.dtype), None)
-        shapes = [fact.shape for fact in inputs]
-        known = [shape for shape in shapes if shape is not None]
+        known = [fact.shape for fact in inputs if fact.shape is not None]
         if not known:
             return Fact.tensor(dtype)
         rank = len(known[0])
@@ -192,15 +190,14 @@ class Concat(Operator, since=13):
             if len(shape) != rank:
                 raise self._mismatch(known)
             try:
-                result = [unify(a, b) for a, b in zip(result, shape, strict=True)] if False else [
-                    None if index == axis else unify(result[index], shape[index])
-                    for index in range(rank)
-                ]
+                for index in range(rank):
+                    if index != axis:
+                        result[index] = unify(result[index], shape[index])
             except InferenceError:
                 raise self._mismatch(known) from None
         total: DimLike = 0
-        for shape in shapes:
-            total = None if shape is None else add(total, shape[axis])
+        for fact in inputs:
+            total = None if fact.shape is None else add(total, fact.shape[axis])
         result[axis] = total
         return Fact.tensor(dtype, result, _joined_values(inputs))
 
@@ -253,7 +250,7 @@ class Split(Operator, since=18):
     lengths = Input("T", optional=True, before=2, name="split")
     pieces = Output("T", variadic=True, name="outputs")
     T = types.ALL_BFLOAT16
-    axis: int = 0
+    axis: int | None = 0
     num_outputs: int | None = attribute(None, since=18)
     history = (
         past(13),
@@ -283,7 +280,7 @@ class Split(Operator, since=18):
         elif split is None:
             sizes = self._equal(size)
         else:
-            sizes = split.dims_value() or [None] * self.n_outputs
+            sizes = contents(split) or [None] * self.n_outputs
         sizes = self._checked(sizes, size)
         before, after = input.shape[:axis], input.shape[axis + 1 :]
         return tuple([Fact.tensor(input.dtype, (*before, dim, *after)) for dim in sizes])
@@ -334,8 +331,8 @@ class Split(Operator, since=18):
             sizes = [int(length) for length in given.reshape(-1)]
         sizes = self._checked(sizes, input.shape[axis])
         ends = np.cumsum([0, *sizes])
-        key = (slice(None),) * axis
-        return tuple([input[(*key, slice(a, b))].copy() for a, b in pairwise(ends)])
+        keys = [(*(slice(None),) * axis, slice(a, b)) for a, b in pairwise(ends)]
+        return tuple([input[key].copy() for key in keys])
 
 
 class Pad(Operator, since=25):
@@ -377,7 +374,7 @@ class Pad(Operator, since=25):
         if data.shape is None:
             return Fact.tensor(data.dtype)
         rank = len(data.shape)
-        amounts = None if pads is None else pads.dims_value()
+        amounts = None if pads is None else contents(pads)
         if self.paddings is not None:
             amounts = list(self.paddings)
         places = list(range(rank)) if axes is None else constant_ints(axes)
@@ -389,7 +386,7 @@ class Pad(Operator, since=25):
             size = dims[axis]
             if isinstance(size, int) and size < 0:
                 raise InferenceError(
-                    f"Pad removes {-(before or 0) - (after or 0)} of the {data.shape[axis]} "  # type: ignore[operator]
+                    f"Pad removes {-(before or 0) - (after or 0)} of the {data.shape[axis]} "
                     f"elements along axis {axis}"
                 )
         return Fact.tensor(data.dtype, dims)
@@ -413,8 +410,8 @@ class Pad(Operator, since=25):
         constant_value: Array | None,
         axes: Array | None,
     ) -> Array:
-        given = self.paddings if pads is None else pads.reshape(-1)
-        amounts = [int(amount) for amount in given if given is not None] if given is not None else []
+        given = self.paddings or () if pads is None else pads.reshape(-1)
+        amounts = [int(amount) for amount in given]
         places = range(data.ndim) if axes is None else [int(axis) for axis in axes.reshape(-1)]
         triples = self._triples(places, amounts, data.ndim)
         shape = list(data.shape)
@@ -433,7 +430,7 @@ class Pad(Operator, since=25):
             for axis, before, after in grown:
                 if before or after:
                     kept = np.take(kept, self._sources(kept.shape[axis], before, after), axis)
-            return kept.copy()
+            return np.array(kept)
         return self._filled(kept, grown, shape, constant_value)
 
     def _sources(self, size: int, before: int, after: int) -> Array:
@@ -491,11 +488,13 @@ class Tile(Operator, since=13):
         if input.shape is None:
             return Fact.tensor(input.dtype)
         rank = len(input.shape)
-        counts = None if repeats is None else repeats.dims_value()
+        counts = None if repeats is None else contents(repeats)
         if counts is None:
             return Fact.tensor(input.dtype, (None,) * rank)
         if len(counts) != rank:
-            raise InferenceError(f"Tile requires a repeat for each of {rank} axes, got {len(counts)}")
+            raise InferenceError(
+                f"Tile requires a repeat for each of {rank} axes, got {len(counts)}"
+            )
         if any(isinstance(count, int) and count < 0 for count in counts):
             raise InferenceError(f"Tile requires repeats >= 0, got {counts}")
         dims = [multiply(dim, count) for dim, count in zip(input.shape, counts, strict=True)]
@@ -518,9 +517,7 @@ class Tile(Operator, since=13):
             )
         shape = [size * count for size, count in zip(input.shape, counts, strict=True)]
         check_size("Tile", shape, input.itemsize)
-        return np.tile(input, [min(count, 2**62) for count in counts] if 0 not in shape else [
-            count if size else 0 for size, count in zip(input.shape, counts, strict=True)
-        ]).reshape(shape)
+        return np.empty(shape, input.dtype) if 0 in shape else np.tile(input, counts)
 
 
 class _Blocks(Operator):
@@ -536,6 +533,13 @@ class _Blocks(Operator):
                 f"{self.op_type} requires rank 4 (N, C, H, W), got {shape_text(input.shape)}"
             )
         return input.shape or (None,) * 4
+
+
+def _whole(size: int, block: int) -> int:
+    """Size / block, which must leave no remainder."""
+    if size % block:
+        raise ExecutionError(f"size {size} does not divide into blocks of {block}")
+    return size // block
 
 
 class DepthToSpace(_Blocks, since=28):
@@ -555,13 +559,14 @@ class DepthToSpace(_Blocks, since=28):
         )
 
     def reference(self, input: Array) -> Array:
-        n, c, h, w = self._nchw(Fact.tensor(None, input.shape))
-        b, depth = self.blocksize, divide(c, self.blocksize**2)
+        self._nchw(Fact.tensor(None, input.shape))
+        (n, c, h, w), b = input.shape, self.blocksize
+        depth = _whole(c, b * b)
         if self.mode == "DCR":
-            blocks = input.reshape(n, b, b, depth, h, w).transpose(0, 3, 4, 1, 5, 2)  # type: ignore[arg-type]
+            blocks = input.reshape(n, b, b, depth, h, w).transpose(0, 3, 4, 1, 5, 2)
         else:
-            blocks = input.reshape(n, depth, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)  # type: ignore[arg-type]
-        return blocks.reshape(n, depth, h * b, w * b)  # type: ignore[arg-type]
+            blocks = input.reshape(n, depth, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
+        return np.reshape(blocks, (n, depth, h * b, w * b))
 
 
 class SpaceToDepth(_Blocks, since=28):
@@ -581,11 +586,12 @@ class SpaceToDepth(_Blocks, since=28):
         )
 
     def reference(self, input: Array) -> Array:
-        n, c, h, w = self._nchw(Fact.tensor(None, input.shape))
-        b, rows, columns = self.blocksize, divide(h, self.blocksize), divide(w, self.blocksize)
-        blocks = input.reshape(n, c, rows, b, columns, b)  # type: ignore[arg-type]
+        self._nchw(Fact.tensor(None, input.shape))
+        (n, c, h, w), b = input.shape, self.blocksize
+        rows, columns = _whole(h, b), _whole(w, b)
+        blocks = input.reshape(n, c, rows, b, columns, b)
         order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
-        return blocks.transpose(order).reshape(n, c * b * b, rows, columns)  # type: ignore[arg-type]
+        return np.reshape(blocks.transpose(order), (n, c * b * b, rows, columns))
 
 
 class CenterCropPad(Operator, since=18):
@@ -599,7 +605,7 @@ class CenterCropPad(Operator, since=18):
     def infer(self, input_data: Fact, shape: Fact) -> Fact:
         if input_data.shape is None:
             return same_as(input_data)
-        target = shape.dims_value()
+        target = contents(shape)
         if target is not None and any(isinstance(dim, int) and dim < 0 for dim in target):
             raise InferenceError(f"CenterCropPad to negative sizes {target}")
         rank = len(input_data.shape)
@@ -618,7 +624,7 @@ class CenterCropPad(Operator, since=18):
 
     def reference(self, input_data: Array, shape: Array) -> Array:
         target = self.infer(Fact.constant(input_data), Fact.constant(shape)).shape
-        sizes = [int(dim) for dim in target or ()]  # type: ignore[arg-type]
+        sizes = [dim for dim in target or () if isinstance(dim, int)]
         check_size("CenterCropPad", sizes, input_data.itemsize)
         result = np.zeros(sizes, input_data.dtype)
         if input_data.dtype == object:

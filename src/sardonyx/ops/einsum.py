@@ -83,7 +83,7 @@ class Einsum(Operator, since=28):
     """The sum of products that `equation` describes, in Einstein's notation."""
 
     Inputs = Input("T", variadic=True)
-    Output = Output("T")
+    result = Output("T", name="Output")
     T = types.NUMERIC_BFLOAT16
     equation: str
     history = (past(12, T=types.without(types.NUMERIC_BFLOAT16, BFLOAT16)),)

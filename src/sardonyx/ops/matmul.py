@@ -12,7 +12,6 @@ from sardonyx.errors import InferenceError
 from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.broadcast import broadcast
-from sardonyx.ops.einsum import Einsum
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
 
-__all__ = ["Einsum", "Gemm", "MatMul", "MatMulInteger", "product_shape"]
+__all__ = ["Gemm", "MatMul", "MatMulInteger", "product_shape"]
 
 
 def product_shape(op_type: str, A: Shape | None, B: Shape | None) -> Shape | None:

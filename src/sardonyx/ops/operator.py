@@ -158,8 +158,7 @@ class Operator:
             else:
                 arranged.append(inputs[slot])
         if schema.max_inputs is None:
-            first = len(arranged) - 1
-            arranged[first:] = inputs[first:]
+            arranged[-1:] = inputs[len(schema.inputs) - 1 :]
         return arranged
 
 

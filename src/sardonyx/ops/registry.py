@@ -27,10 +27,38 @@ NEWEST_OPSET: Final = {
 
 _FAMILIES: Final[dict[str, dict[str, str]]] = {
     "": {
-        "data": "Gather",
-        "elementwise": "Abs Add",
+        "conv": "Conv ConvInteger ConvTranspose",
+        "einsum": "Einsum",
+        "matmul": "Gemm MatMul MatMulInteger",
+        "normalization": "BatchNormalization Dropout GroupNormalization InstanceNormalization LRN "
+        "LayerNormalization LpNormalization MeanVarianceNormalization RMSNormalization",
+        "pool": "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool",
+        "quantization": "DequantizeLinear DynamicQuantizeLinear QuantizeLinear",
+        "recurrent": "GRU LSTM RNN",
+        "resize": "Resize Upsample",
+        "control": "If Loop Scan",
+        "data": "CenterCropPad Concat DepthToSpace Pad Slice SpaceToDepth Split Tile",
+        "generate": "Constant ConstantOfShape EyeLike Range",
+        "indexing": "Compress Gather GatherElements GatherND NonZero OneHot ReverseSequence Scatter "
+        "ScatterElements ScatterND Trilu",
+        "sequence": "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt "
+        "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap "
+        "SplitToSequence",
+        "shape": "Expand Flatten Identity Reshape Shape Size Squeeze Transpose Unsqueeze",
+        "sorting": "NonMaxSuppression TopK Unique",
+        "activation": "Celu Elu Gelu HardSigmoid HardSwish Hardmax LeakyRelu LogSoftmax Mish PRelu "
+        "Relu Selu Shrink Sigmoid Softmax Softplus Softsign Swish ThresholdedRelu",
+        "cast": "BitCast Cast CastLike",
+        "elementwise": "Abs Acos Acosh Add Asin Asinh Atan Atanh Ceil Clip Cos Cosh Div Erf Exp "
+        "Floor Log Max Mean Min Mod Mul Neg Pow Reciprocal Round Sign Sin Sinh Sqrt Sub Sum Tan Tanh",
+        "logic": "And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Equal Greater "
+        "GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Where Xor",
+        "reduction": "ArgMax ArgMin CumProd CumSum ReduceL1 ReduceL2 ReduceLogSum "
+        "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",
     },
-    "ai.onnx.ml": {},
+    "ai.onnx.ml": {
+        "tree": "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor",
+    },
 }
 """Domain -> family module -> the names of the operators that it defines."""
 

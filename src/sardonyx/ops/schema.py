@@ -211,7 +211,7 @@ def _fewest(params: tuple[Param, ...]) -> int:
     fewest = 0
     for index, param in enumerate(params):
         if param.variadic:
-            fewest = max(fewest, index + param.min_arity) if param.min_arity else fewest
+            fewest = max(fewest, index + param.min_arity)
         elif not param.optional:
             fewest = index + 1
     return fewest
@@ -362,20 +362,20 @@ def _snapshot(
     lifetimes: Mapping[str, tuple[AttributeSpec, _Lifetime]],
 ) -> Schema:
     kinds: dict[type[Param], dict[str, Param]] = {Input: {}, Output: {}}
-    keys: dict[str, str] = {}
+    keys: dict[tuple[type[Param], str], str] = {}
     for kind, chosen in kinds.items():
         for key in state.order[kind] or tuple(state.params):
             param = state.params.get(key)
             if isinstance(param, kind) and _alive(param.since, param.before, version):
                 chosen[param.name or key] = param
-                keys[param.name or key] = key
+                keys[kind, param.name or key] = key
     attributes = {
         name: spec
         for name, spec in state.attributes.items()
         if spec is not None and _alive(lifetimes[name][1].since, lifetimes[name][1].before, version)
     }
     attributes.update(state.lifted)
-    positions = {keys[name]: index for index, name in enumerate(kinds[Input])}
+    positions = {keys[Input, name]: index for index, name in enumerate(kinds[Input])}
     slots = tuple(
         positions.get(name, name if name in state.lifted else None)
         for name, param in declared.items()

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sardonyx.dims import known_equal
 from sardonyx.dtypes import INT64
 from sardonyx.errors import ExecutionError, InferenceError
+from sardonyx.ir.node import AttributeType
 from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.broadcast import broadcast
 from sardonyx.ops.fact import Fact, shape_value
 from sardonyx.ops.operator import Operator
-from sardonyx.ops.schema import ABSENT, REQUIRED, Input, Output, attribute, past, was_attribute
+from sardonyx.ops.schema import REQUIRED, Input, Output, attribute, past, was_attribute
 from sardonyx.ops.symbolic import (
     check_size,
     constant_ints,
+    contents,
     divide,
-    normalized,
     normalized_axes,
     product,
     unify,
     value_length,
 )
-from sardonyx.ir.node import AttributeType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sardonyx.ir.tensor import Array
-    from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.types import DimLike
+    from sardonyx.ir.types import Shape as Dims
 
 _WIDENED = (
     past(24, T=types.ALL_FLOAT8E8M0),
@@ -42,21 +43,27 @@ _WIDENED = (
 _WIDENED_FLOAT8 = (*_WIDENED, past(19, T=types.ALL_FLOAT8))
 
 
+_CONTAINERS = (
+    *types.sequences(types.ALL_BEFORE_BFLOAT16),
+    *types.optionals(types.ALL_BEFORE_BFLOAT16),
+    *types.optionals(types.sequences(types.ALL_BEFORE_BFLOAT16)),
+)
+
+
 class Identity(Operator, since=25):
     """The input itself."""
 
     input, output = Input("V"), Output("V")
-    V = (
-        *types.ALL_INT2,
-        *types.sequences(types.ALL_BEFORE_BFLOAT16),
-        *types.optionals(types.ALL_BEFORE_BFLOAT16),
-        *types.optionals(types.sequences(types.ALL_BEFORE_BFLOAT16)),
-    )
+    V = (*types.ALL_INT2, *_CONTAINERS)
     history = (
-        *(
-            past(step.version, V=(*step.changes["T"], *V[len(types.ALL_INT2) :]))
-            for step in _WIDENED_FLOAT8
-        ),
+        past(24, V=(*types.ALL_FLOAT8E8M0, *_CONTAINERS)),
+        past(23, V=(*types.ALL_FLOAT4, *_CONTAINERS)),
+        past(21, V=(*types.ALL_INT4, *_CONTAINERS)),
+        past(19, V=(*types.ALL_FLOAT8, *_CONTAINERS)),
+        past(16, V=(*types.ALL_BFLOAT16, *_CONTAINERS)),
+        past(14, V=(*types.ALL_BFLOAT16, *types.sequences(types.ALL_BEFORE_BFLOAT16))),
+        past(13, V=types.ALL_BFLOAT16),
+        past(1, V=types.ALL_BEFORE_BFLOAT16),
     )
     moves_data = True
 
@@ -135,10 +142,9 @@ class Reshape(Operator, since=25):
     moves_data = True
 
     def infer(self, data: Fact, shape: Fact) -> Fact:
-        target = shape.dims_value()
+        target = contents(shape)
         if target is None:
-            length = value_length(shape)
-            return Fact.tensor(data.dtype, None if length is None else (None,) * length)
+            return Fact.tensor(data.dtype)
         try:
             return Fact.tensor(data.dtype, self._dims(data.shape, target))
         except InferenceError as error:
@@ -148,7 +154,7 @@ class Reshape(Operator, since=25):
                 hint="the number of elements must stay the same",
             ) from None
 
-    def _dims(self, source: Shape | None, target: list[DimLike]) -> list[DimLike]:
+    def _dims(self, source: Dims | None, target: list[DimLike]) -> list[DimLike]:
         if sum(dim == -1 for dim in target) > 1:
             raise InferenceError("at most one size may be -1")
         if self.allowzero and 0 in target and -1 in target:
@@ -163,9 +169,7 @@ class Reshape(Operator, since=25):
                     raise InferenceError(f"size 0 at {index} copies no input size")
                 result[index] = None if source is None else source[index]
                 copied.add(index)
-        open_places = [
-            index for index, dim in enumerate(target) if dim is None or dim == -1
-        ]
+        open_places = [index for index, dim in enumerate(target) if dim is None or dim == -1]
         if source is None:
             return [None if index in open_places else dim for index, dim in enumerate(result)]
         total = product(dim for index, dim in enumerate(source) if index not in copied)
@@ -206,7 +210,7 @@ class Flatten(Operator, since=25):
     )
     moves_data = True
 
-    def _split(self, shape: Shape) -> tuple[Shape, Shape]:
+    def _split(self, shape: Dims) -> tuple[Dims, Dims]:
         rank = len(shape)
         if not -rank <= self.axis <= rank:
             raise InferenceError(
@@ -280,10 +284,14 @@ class Unsqueeze(Operator, since=25):
         return Fact.tensor(data.dtype, _unsqueezed(data.shape, places))
 
     def reference(self, data: Array, axes: Array) -> Array:
-        return data.reshape(_unsqueezed(data.shape, axes.reshape(-1)))  # type: ignore[arg-type]
+        return _reshaped(data, _unsqueezed(data.shape, axes.reshape(-1)))
 
 
-def _unsqueezed(shape: Shape, axes: Iterable[int]) -> Shape:
+def _reshaped(data: Array, shape: Any) -> Array:
+    return np.reshape(data, shape)
+
+
+def _unsqueezed(shape: Dims, axes: Iterable[int]) -> Dims:
     axes = list(axes)
     rank = len(shape) + len(axes)
     new = set(normalized_axes("Unsqueeze", axes, rank))
@@ -323,16 +331,17 @@ class Squeeze(Operator, since=25):
 
     def reference(self, data: Array, axes: Array | None) -> Array:
         places = np.flatnonzero(np.array(data.shape) == 1) if axes is None else axes.reshape(-1)
-        return data.reshape(_squeezed(data.shape, places))  # type: ignore[arg-type]
+        return _reshaped(data, _squeezed(data.shape, places))
 
 
-def _squeezed(shape: Shape, axes: Iterable[int]) -> Shape:
+def _squeezed(shape: Dims, axes: Iterable[int]) -> Dims:
     gone = normalized_axes("Squeeze", axes, len(shape))
     for axis in gone:
         dim = shape[axis]
         if dim is not None and known_equal(dim, 1) is False:
             raise InferenceError(
-                f"Squeeze removes dimensions of size 1, axis {axis} of {shape_text(shape)} has {dim}"
+                f"Squeeze removes dimensions of size 1, axis {axis} of "
+                f"{shape_text(shape)} has {dim}"
             )
     return tuple([dim for index, dim in enumerate(shape) if index not in gone])
 
@@ -347,10 +356,7 @@ class Expand(Operator, since=13):
     moves_data = True
 
     def infer(self, input: Fact, shape: Fact) -> Fact:
-        target = shape.dims_value()
-        if target is None:
-            length = value_length(shape)
-            target = None if length is None else [None] * length
+        target = contents(shape)
         if input.shape is None or target is None:
             return Fact.tensor(input.dtype)
         if any(isinstance(dim, int) and dim < 0 for dim in target):
@@ -365,4 +371,4 @@ class Expand(Operator, since=13):
             raise ExecutionError(f"Expand: {error.message}") from None
         sizes = [int(dim) for dim in result or ()]  # type: ignore[arg-type]
         check_size("Expand", sizes, input.itemsize)
-        return np.broadcast_to(input, sizes).copy()
+        return np.array(np.broadcast_to(input, sizes))

@@ -6,7 +6,6 @@ A result is exact wherever the operation itself succeeds; what cannot be proven 
 from __future__ import annotations
 
 import math
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +26,7 @@ __all__ = [
     "add",
     "check_size",
     "constant_ints",
+    "contents",
     "divide",
     "exact",
     "is_negative",
@@ -43,6 +43,9 @@ __all__ = [
 ]
 
 
+_LONGEST = limits.DEFAULT.rank * 2
+
+
 def exact(function: Callable[..., Any], *dims: DimLike) -> DimLike:
     """`function` of `dims`; None where one is unknown or the expression grows too large."""
     if any(dim is None for dim in dims):
@@ -55,17 +58,17 @@ def exact(function: Callable[..., Any], *dims: DimLike) -> DimLike:
 
 
 def add(a: DimLike, b: DimLike) -> DimLike:
-    """a + b."""
+    """A + b."""
     return exact(lambda x, y: x + y, a, b)
 
 
 def subtract(a: DimLike, b: DimLike) -> DimLike:
-    """a - b."""
+    """A - b."""
     return exact(lambda x, y: x - y, a, b)
 
 
 def multiply(a: DimLike, b: DimLike) -> DimLike:
-    """a * b; 0 where either is, whatever the other."""
+    """A * b; 0 where either is, whatever the other."""
     if a == 0 or b == 0:
         return 0
     return exact(lambda x, y: x * y, a, b)
@@ -73,11 +76,14 @@ def multiply(a: DimLike, b: DimLike) -> DimLike:
 
 def product(dims: Iterable[DimLike]) -> DimLike:
     """The product of `dims`."""
-    return reduce(multiply, sorted(dims, key=lambda dim: dim is None), 1)
+    total: DimLike = 1
+    for dim in sorted(dims, key=lambda each: each is None):
+        total = multiply(total, dim)
+    return total
 
 
 def divide(total: DimLike, part: DimLike) -> DimLike:
-    """total / part, known to leave no remainder when `part` is not 0.
+    """Total / part, known to leave no remainder when `part` is not 0.
 
     Raises `InferenceError` where both are numbers and there is a remainder.
     """
@@ -128,9 +134,17 @@ def normalized_axes(op_type: str, axes: Iterable[int], rank: int) -> list[int]:
     return found
 
 
+def contents(fact: Fact) -> list[DimLike] | None:
+    """The elements of an integer tensor as dims, or None where not even their number is known."""
+    dims = fact.dims_value()
+    if dims is None and (length := value_length(fact)) is not None and length <= _LONGEST:
+        return [None] * length
+    return dims
+
+
 def constant_ints(fact: Fact | None) -> list[int] | None:
     """The contents of an integer tensor as ints, or None while any is symbolic or unknown."""
-    dims = None if fact is None else fact.dims_value()
+    dims = None if fact is None else contents(fact)
     if dims is None:
         return None
     ints = [dim for dim in dims if isinstance(dim, int)]
@@ -195,7 +209,8 @@ def check_size(op_type: str, shape: Sequence[int], itemsize: int) -> None:
     if any(dim < 0 for dim in shape):
         raise ExecutionError(f"{op_type}: negative size in shape {list(shape)}")
     needed = math.prod(shape) * max(itemsize, 1)
+    addressed = math.prod(dim for dim in shape if dim) * max(itemsize, 1)
     if len(shape) > limits.DEFAULT.rank:
         raise limits.exceeded("rank", limits.DEFAULT.rank, len(shape))
-    if needed > limits.DEFAULT.tensor_bytes or math.prod(d for d in shape if d) > np.iinfo("i8").max:
-        raise limits.exceeded("tensor_bytes", limits.DEFAULT.tensor_bytes, needed)
+    if needed > limits.DEFAULT.tensor_bytes or addressed > np.iinfo(np.int64).max:
+        raise limits.exceeded("tensor_bytes", limits.DEFAULT.tensor_bytes, needed or addressed)

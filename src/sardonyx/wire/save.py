@@ -13,7 +13,7 @@ import secrets
 import stat
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, final
 
 from sardonyx.errors import InputError, ModelError, quote
 from sardonyx.wire.encode import encode_model
@@ -245,6 +245,7 @@ class _Meter:
             self._progress(self._done, self._total)
 
 
+@final
 class _Folder:
     """A folder in which new files are staged, then put in place together by `commit`.
 
@@ -371,6 +372,7 @@ def _hidden(name: str) -> str:
     return f".{shown}.{secrets.token_hex(8)}.tmp"
 
 
+@final
 class _NewFile:
     """A new file being written; leaving the block syncs and closes it."""
 

@@ -1,0 +1,443 @@
+"""Operators that pick and place elements by index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sardonyx.dims import known_equal
+from sardonyx.dtypes import BOOL, INT64
+from sardonyx.errors import ExecutionError, InferenceError
+from sardonyx.ir.types import shape_text
+from sardonyx.ops import types
+from sardonyx.ops.fact import Fact
+from sardonyx.ops.numeric import widen
+from sardonyx.ops.operator import Operator, same_as
+from sardonyx.ops.schema import Input, Output, attribute, past
+from sardonyx.ops.symbolic import check_size, normalized, unify
+
+if TYPE_CHECKING:
+    from sardonyx.ir.tensor import Array
+
+
+def _inside(op_type: str, indices: Array, size: int) -> Array:
+    """`indices` as int64 counted from the front; raises `ExecutionError` where one is outside."""
+    places = indices.astype(np.int64)
+    if places.size and not (-size <= places.min() and places.max() < size):
+        raise ExecutionError(f"{op_type} index outside [-{size}, {size - 1}]")
+    return np.where(places < 0, places + size, places)
+
+
+class Gather(Operator, since=13):
+    """The slices of `data` that `indices` names along `axis`."""
+
+    data, indices = Input("T", "Rank r >= 1."), Input("Tind", "Any rank q.")
+    output = Output("T", "Rank q + r - 1.")
+    T, Tind = types.ALL_BFLOAT16, types.INDICES
+    axis: int = 0
+    history = past(11, T=types.ALL_BEFORE_BFLOAT16), past(1)
+    moves_data = True
+
+    def infer(self, data: Fact, indices: Fact) -> Fact:
+        if data.shape is None or indices.shape is None:
+            return Fact.tensor(data.dtype)
+        axis = normalized("Gather", self.axis, len(data.shape))
+        return Fact.tensor(
+            data.dtype, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
+        )
+
+    def reference(self, data: Array, indices: Array) -> Array:
+        axis = normalized("Gather", self.axis, data.ndim)
+        shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
+        check_size("Gather", shape, data.itemsize)
+        places = _inside("Gather", indices, data.shape[axis])
+        return np.asarray(np.take(data, places, axis)).reshape(shape)
+
+
+def _grid(indices: Array, axis: int) -> tuple[Any, ...]:
+    """The key that indexes `axis` by `indices` and every other axis by position."""
+    key: list[Any] = list(np.ogrid[tuple(slice(0, size) for size in indices.shape)])
+    key[axis] = indices
+    return tuple(key)
+
+
+def _same_rank(op_type: str, data: Fact, indices: Fact) -> None:
+    if data.rank is not None and indices.rank is not None and data.rank != indices.rank:
+        raise InferenceError(
+            f"{op_type} requires data and indices of one rank, got {shape_text(data.shape)} "
+            f"and {shape_text(indices.shape)}"
+        )
+
+
+def _grid_key(op_type: str, data: Array, indices: Array, axis: int) -> tuple[Any, ...]:
+    _same_rank(op_type, Fact.tensor(None, data.shape), Fact.tensor(None, indices.shape))
+    axis = normalized(op_type, axis, data.ndim)
+    pairs = enumerate(zip(indices.shape, data.shape, strict=True))
+    if any(index != axis and mine > theirs for index, (mine, theirs) in pairs):
+        raise ExecutionError(
+            f"{op_type}: indices of shape {list(indices.shape)} reach beyond data of shape "
+            f"{list(data.shape)}"
+        )
+    return _grid(_inside(op_type, indices, data.shape[axis]), axis)
+
+
+class GatherElements(Operator, since=13):
+    """For each element of `indices`, the element of `data` there along `axis`."""
+
+    data, indices = Input("T"), Input("Tind")
+    output = Output("T")
+    T, Tind = types.ALL_BFLOAT16, types.INDICES
+    axis: int = 0
+    history = (past(11, T=types.ALL_BEFORE_BFLOAT16),)
+    moves_data = True
+
+    def infer(self, data: Fact, indices: Fact) -> Fact:
+        _same_rank("GatherElements", data, indices)
+        if data.rank is not None:
+            normalized("GatherElements", self.axis, data.rank)
+        return Fact.tensor(data.dtype, indices.shape)
+
+    def reference(self, data: Array, indices: Array) -> Array:
+        return np.asarray(data[_grid_key("GatherElements", data, indices, self.axis)])
+
+
+class GatherND(Operator, since=13):
+    """The slices of `data` that the tuples in the last dimension of `indices` name.
+
+    The first `batch_dims` dimensions of both go together.
+    """
+
+    data, indices = Input("T"), Input((INT64,))
+    output = Output("T")
+    T = types.ALL_BFLOAT16
+    batch_dims: int = attribute(0, since=12)
+    history = past(12, T=types.ALL_BEFORE_BFLOAT16), past(11)
+    moves_data = True
+
+    def infer(self, data: Fact, indices: Fact) -> Fact:
+        if data.shape is None or indices.shape is None:
+            return Fact.tensor(data.dtype)
+        batch, width = self.batch_dims, indices.shape[-1] if indices.shape else 0
+        if not indices.shape or not 0 <= batch < min(len(data.shape) + 1, len(indices.shape)):
+            raise InferenceError(
+                f"GatherND cannot pick with indices {shape_text(indices.shape)} and batch_dims "
+                f"{batch} from data {shape_text(data.shape)}"
+            )
+        if not isinstance(width, int):
+            return Fact.tensor(data.dtype)
+        if batch + width > len(data.shape):
+            raise InferenceError(
+                f"GatherND indices {shape_text(indices.shape)} name {width} axes after "
+                f"{batch} batch dimensions, data {shape_text(data.shape)} has fewer"
+            )
+        together = [
+            unify(a, b) for a, b in zip(data.shape[:batch], indices.shape[:batch], strict=True)
+        ]
+        return Fact.tensor(
+            data.dtype, (*together, *indices.shape[batch:-1], *data.shape[batch + width :])
+        )
+
+    def reference(self, data: Array, indices: Array) -> Array:
+        self.infer(Fact.tensor(None, data.shape), Fact.tensor(None, indices.shape))
+        batch, width = self.batch_dims, indices.shape[-1]
+        shape = (*indices.shape[:-1], *data.shape[batch + width :])
+        check_size("GatherND", shape, data.itemsize)
+        outer = indices.shape[:-1]
+        lead = np.ogrid[tuple(slice(0, size) for size in outer)][:batch] if batch else ()
+        picked = [_inside("GatherND", indices[..., k], data.shape[batch + k]) for k in range(width)]
+        # an axis of size 1 in front, so that there is an index even where width is 0
+        key = (np.zeros(outer, np.int64), *lead, *picked)
+        return np.asarray(data[np.newaxis][key])
+
+
+_REDUCTIONS: dict[str, Any] = {
+    "add": np.add,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+}
+
+
+def _scattered(
+    op_type: str, data: Array, key: tuple[Any, ...], updates: Array, reduction: str
+) -> Array:
+    """A copy of `data` with `updates` put, or combined by `reduction`, where `key` says.
+
+    Of several updates to one place without a reduction the last one stays.
+    """
+    if reduction == "none":
+        result: Array = data.copy()
+        result[key] = updates
+        return result
+    combine = _REDUCTIONS.get(reduction)
+    if combine is None:
+        raise ExecutionError(
+            f"{op_type} has no reduction {reduction!r}: use none, add, mul, max or min"
+        )
+    if any(isinstance(item, str) for item in data.flat if data.dtype == object):
+        raise ExecutionError(f"{op_type}: strings have no reduction {reduction!r}")
+    combined: Array = widen(data).copy()
+    with np.errstate(all="ignore"):
+        combine.at(combined, key, widen(updates))
+        return combined if combined.dtype == data.dtype else combined.astype(data.dtype)
+
+
+def _check_reduction(op_type: str, reduction: str, version: int) -> None:
+    known = ("none", "add", "mul") if version < 18 else ("none", *_REDUCTIONS)
+    if reduction not in known:
+        raise InferenceError(
+            f"{op_type}-{version} has no reduction {reduction!r}: use one of {', '.join(known)}"
+        )
+
+
+class _ElementScatter(Operator):
+    data, indices, updates = Input("T"), Input("Tind"), Input("T")
+    output = Output("T")
+    Tind = types.INDICES
+    axis: int = 0
+    reduction: str = attribute("none", since=16)
+    moves_data = True
+
+    def infer(self, data: Fact, indices: Fact, updates: Fact) -> Fact:
+        _check_reduction(self.op_type, self.reduction, self.version)
+        _same_rank(self.op_type, data, indices)
+        _same_rank(self.op_type, data, updates)
+        if data.rank is not None:
+            normalized(self.op_type, self.axis, data.rank)
+        return same_as(data)
+
+    def reference(self, data: Array, indices: Array, updates: Array) -> Array:
+        if indices.shape != updates.shape:
+            raise ExecutionError(
+                f"{self.op_type}: indices of shape {list(indices.shape)} and updates of shape "
+                f"{list(updates.shape)} differ"
+            )
+        key = _grid_key(self.op_type, data, indices, self.axis)
+        return _scattered(self.op_type, data, key, updates, self.reduction)
+
+
+class ScatterElements(_ElementScatter, since=18):
+    """`data` with each element of `updates` put at the index of `indices` along `axis`."""
+
+    T = types.ALL_BFLOAT16
+    history = past(16), past(13), past(11, T=types.ALL_BEFORE_BFLOAT16)
+
+
+class Scatter(_ElementScatter, since=11):
+    """What ScatterElements was called before opset 11."""
+
+    T = types.ALL_BEFORE_BFLOAT16
+    deprecated = True
+    history = (past(9, deprecated=False),)
+
+
+class ScatterND(Operator, since=18):
+    """`data` with slices `updates` put where the tuples in `indices` say."""
+
+    data, indices, updates = Input("T"), Input((INT64,)), Input("T")
+    output = Output("T")
+    T = types.ALL_BFLOAT16
+    reduction: str = attribute("none", since=16)
+    history = past(16), past(13), past(11, T=types.ALL_BEFORE_BFLOAT16)
+    moves_data = True
+
+    def infer(self, data: Fact, indices: Fact, updates: Fact) -> Fact:
+        _check_reduction("ScatterND", self.reduction, self.version)
+        if data.shape is None or indices.shape is None:
+            return same_as(data)
+        width = indices.shape[-1] if indices.shape else 0
+        if not indices.shape or (isinstance(width, int) and width > len(data.shape)):
+            raise InferenceError(
+                f"ScatterND cannot place with indices {shape_text(indices.shape)} "
+                f"into data {shape_text(data.shape)}"
+            )
+        if isinstance(width, int) and updates.shape is not None:
+            needed = (*indices.shape[:-1], *data.shape[width:])
+            if len(needed) != len(updates.shape) or any(
+                a is not None and b is not None and known_equal(a, b) is False
+                for a, b in zip(needed, updates.shape, strict=True)
+            ):
+                raise InferenceError(
+                    f"ScatterND requires updates of shape {shape_text(needed)}, "
+                    f"got {shape_text(updates.shape)}"
+                )
+        return same_as(data)
+
+    def reference(self, data: Array, indices: Array, updates: Array) -> Array:
+        self.infer(*(Fact.tensor(None, array.shape) for array in (data, indices, updates)))
+        picked = [
+            _inside("ScatterND", indices[..., k], data.shape[k]) for k in range(indices.shape[-1])
+        ]
+        # an axis of size 1 in front, so that there is an index even where the tuples are empty
+        key = (np.zeros(indices.shape[:-1], np.int64), *picked)
+        return np.asarray(_scattered("ScatterND", data[None], key, updates, self.reduction)[0])
+
+
+class OneHot(Operator, since=28):
+    """A new axis of size `depth` with values[1] at each index and values[0] elsewhere.
+
+    Indices outside [-depth, depth - 1] (before opset 11 [0, depth - 1]) give values[0] only.
+    """
+
+    indices, depth, values = Input("T1"), Input("T2"), Input("T3")
+    output = Output("T3")
+    T1, T2, T3 = types.NUMERIC, types.NUMERIC, types.ALL_BFLOAT16
+    axis: int = -1
+    history = past(11, T3=types.ALL_BEFORE_BFLOAT16), past(9)
+
+    def infer(self, indices: Fact, depth: Fact, values: Fact) -> Fact:
+        if indices.shape is None:
+            return Fact.tensor(values.dtype)
+        axis = normalized("OneHot", self.axis, len(indices.shape) + 1)
+        size = None
+        if depth.dtype is not None and depth.dtype.is_integer:
+            sizes = depth.dims_value() or [None]
+            size = sizes[0] if len(sizes) == 1 else None
+        elif (known := depth.constant_value()) is not None and known.size == 1:
+            size = _whole("OneHot depth", known)
+        if isinstance(size, int) and size < 0:
+            raise InferenceError(f"OneHot requires depth >= 0, got {size}")
+        return Fact.tensor(values.dtype, (*indices.shape[:axis], size, *indices.shape[axis:]))
+
+    def reference(self, indices: Array, depth: Array, values: Array) -> Array:
+        size = _whole("OneHot depth", depth)
+        if values.shape != (2,):
+            raise ExecutionError(f"OneHot requires two values, got shape {list(values.shape)}")
+        axis = normalized("OneHot", self.axis, indices.ndim + 1)
+        check_size("OneHot", (*indices.shape[:axis], size, *indices.shape[axis:]), values.itemsize)
+        places = np.trunc(indices) if indices.dtype.kind == "f" else indices
+        if indices.dtype.kind != "u" and self.version >= 11:
+            wide = places.astype(np.float64 if indices.dtype.kind == "f" else np.int64)
+            places = np.where(wide < 0, wide + size, wide)
+        is_on = np.expand_dims(places, axis) == np.arange(size).reshape(
+            (size,) + (1,) * (indices.ndim - axis)
+        )
+        result = np.empty(is_on.shape, values.dtype)
+        result[...] = values[0]
+        result[is_on] = values[1]
+        return result
+
+
+def _whole(what: str, array: Array) -> int:
+    """The one element of `array` as an int."""
+    if array.size != 1:
+        raise ExecutionError(f"{what} requires one element, got shape {list(array.shape)}")
+    try:
+        return int(array.reshape(-1)[0])
+    except (ValueError, OverflowError):
+        raise ExecutionError(f"{what} is {array.reshape(-1)[0]}, not a number") from None
+
+
+class NonZero(Operator, since=13):
+    """The indices of the elements that are not zero, a column each, in row-major order."""
+
+    X, Y = Input("T"), Output((INT64,))
+    T = types.ALL_BFLOAT16
+    history = (past(9, T=types.ALL_BEFORE_BFLOAT16),)
+
+    def infer(self, X: Fact) -> Fact:
+        return Fact.tensor(INT64, (X.rank, None))
+
+    def reference(self, X: Array) -> Array:
+        is_on: Array = np.asarray(np.not_equal(X, "" if X.dtype == object else 0))
+        if X.ndim == 0:
+            return np.zeros((0, int(is_on)), np.int64)
+        return np.stack(np.nonzero(is_on)).astype(np.int64)
+
+
+class Compress(Operator, since=28):
+    """The slices along `axis`, or elements of the flattened input, where `condition` holds."""
+
+    input, condition = Input("T"), Input("T1")
+    output = Output("T")
+    T, T1 = types.ALL_BFLOAT16, (BOOL,)
+    axis: int | None = None
+    history = past(11, T=types.ALL_BEFORE_BFLOAT16), past(9)
+    moves_data = True
+
+    def infer(self, input: Fact, condition: Fact) -> Fact:
+        known = condition.constant_value()
+        count = None if known is None else int(np.count_nonzero(known))
+        if self.axis is None:
+            return Fact.tensor(input.dtype, (count,))
+        if input.shape is None:
+            return Fact.tensor(input.dtype)
+        axis = normalized("Compress", self.axis, len(input.shape))
+        return Fact.tensor(input.dtype, (*input.shape[:axis], count, *input.shape[axis + 1 :]))
+
+    def reference(self, input: Array, condition: Array) -> Array:
+        data = input.reshape(-1) if self.axis is None else input
+        axis = 0 if self.axis is None else normalized("Compress", self.axis, data.ndim)
+        if condition.ndim != 1 or condition.size > data.shape[axis]:
+            raise ExecutionError(
+                f"Compress requires at most {data.shape[axis]} conditions in a vector, "
+                f"got shape {list(condition.shape)}"
+            )
+        return np.compress(condition.astype(bool), data, axis)
+
+
+class ReverseSequence(Operator, since=28):
+    """The first `sequence_lens[i]` elements along time_axis of each batch element i reversed."""
+
+    input, sequence_lens = Input("T"), Input((INT64,))
+    Y = Output("T")
+    T = types.ALL_BFLOAT16
+    time_axis: int = 0
+    batch_axis: int = 1
+    history = (past(10, T=types.ALL_BEFORE_BFLOAT16),)
+    moves_data = True
+
+    def infer(self, input: Fact, sequence_lens: Fact) -> Fact:
+        if {self.time_axis, self.batch_axis} != {0, 1}:
+            raise InferenceError(
+                f"ReverseSequence requires time_axis and batch_axis to be 0 and 1, got "
+                f"{self.time_axis} and {self.batch_axis}"
+            )
+        if input.rank is not None and input.rank < 2:
+            raise InferenceError(f"ReverseSequence requires rank >= 2, got {input.rank}")
+        return same_as(input)
+
+    def reference(self, input: Array, sequence_lens: Array) -> Array:
+        self.infer(Fact.tensor(None, input.shape), Fact())
+        steps, batch = input.shape[self.time_axis], input.shape[self.batch_axis]
+        lengths = sequence_lens.astype(np.int64)
+        if lengths.shape != (batch,) or (lengths.size and not lengths.min() >= 0):
+            raise ExecutionError(f"ReverseSequence requires {batch} sequence_lens >= 0")
+        if lengths.size and lengths.max() > steps:
+            raise ExecutionError(
+                f"ReverseSequence: length {lengths.max()} of a sequence of at most {steps}"
+            )
+        time = np.arange(steps)[:, None]
+        places = np.where(time < lengths, lengths - 1 - time, time)
+        each = np.arange(batch)
+        key = (places, each[None, :]) if self.time_axis == 0 else (each[:, None], places.T)
+        return np.asarray(input[key])
+
+
+class Trilu(Operator, since=14):
+    """The upper or lower triangle of the last two dimensions, zero elsewhere.
+
+    `k` shifts the diagonal, up where positive.
+    """
+
+    input, k = Input("T"), Input((INT64,), optional=True)
+    output = Output("T")
+    T = types.ALL_BFLOAT16
+    upper: int = 1
+
+    def infer(self, input: Fact, k: Fact | None) -> Fact:
+        if input.rank is not None and input.rank < 2:
+            raise InferenceError(f"Trilu requires rank >= 2, got {shape_text(input.shape)}")
+        return same_as(input)
+
+    def reference(self, input: Array, k: Array | None) -> Array:
+        self.infer(Fact.tensor(None, input.shape), None)
+        rows, columns = input.shape[-2:]
+        shift = 0 if k is None else _whole("Trilu k", k)
+        shift = min(max(shift, -rows - 1), columns + 1)
+        offset = np.arange(columns) - np.arange(rows)[:, None]
+        is_kept = offset >= shift if self.upper else offset <= shift
+        result: Array = input.copy()
+        result[..., ~is_kept] = "" if input.dtype == object else 0
+        return result

@@ -1,0 +1,329 @@
+"""Reductions along axes, and cumulative sums and products."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+
+from sardonyx.dims import maximum, minimum
+from sardonyx.dtypes import BOOL, FLOAT16, INT8, INT64, UINT8
+from sardonyx.errors import ExecutionError, InferenceError
+from sardonyx.ir.node import AttributeType
+from sardonyx.ops import types
+from sardonyx.ops.fact import Fact
+from sardonyx.ops.numeric import divided, rounded, widen
+from sardonyx.ops.operator import Operator, same_as
+from sardonyx.ops.schema import Input, Output, attribute, past, was_attribute
+from sardonyx.ops.symbolic import constant_ints, normalized, normalized_axes, value_length
+
+if TYPE_CHECKING:
+    from sardonyx.ir.tensor import Array
+
+_AXES_ATTRIBUTE: Final = was_attribute(AttributeType.INTS)
+_BEFORE_18: Final = (
+    past(13, axes=_AXES_ATTRIBUTE),
+    past(11, T=types.HIGH),
+    past(1),
+)
+_EXTREME: Final = (*types.HIGH_BFLOAT16, UINT8, INT8)
+
+
+class _Reduction(Operator):
+    """`data` reduced along `axes`, all of them where none are given.
+
+    With `noop_with_empty_axes` no axes means that nothing is reduced; only what the operator
+    does to single elements is then done. Axes stay with size 1 where `keepdims` is 1.
+    """
+
+    data, axes, reduced = Input("T"), Input((INT64,), optional=True), Output("T")
+    T = types.HIGH_BFLOAT16
+    keepdims: int = 1
+    noop_with_empty_axes: int = attribute(0, since=18)
+    history = _BEFORE_18
+
+    def infer(self, data: Fact, axes: Fact | None = None) -> Fact:
+        if data.shape is None:
+            return Fact.tensor(data.dtype)
+        rank = len(data.shape)
+        count = 0 if axes is None else value_length(axes)
+        if count == 0:
+            chosen = [] if self.noop_with_empty_axes else list(range(rank))
+        else:
+            listed = constant_ints(axes)
+            if listed is None:
+                return Fact.tensor(data.dtype, self._unknown(rank, count))
+            chosen = normalized_axes(self.op_type, listed, rank)
+        if self.keepdims:
+            shape = [1 if axis in chosen else dim for axis, dim in enumerate(data.shape)]
+        else:
+            shape = [dim for axis, dim in enumerate(data.shape) if axis not in chosen]
+        return Fact.tensor(data.dtype, shape)
+
+    def _unknown(self, rank: int, count: int | None) -> list[None] | None:
+        if self.keepdims:
+            return [None] * rank
+        if count is not None and count > rank:
+            raise InferenceError(f"{self.op_type}: {count} axes for data of rank {rank}")
+        return None if count is None else [None] * (rank - count)
+
+    def reference(self, data: Array, axes: Array | None = None) -> Array:
+        if axes is None or axes.size == 0:
+            chosen = () if self.noop_with_empty_axes else tuple(range(data.ndim))
+        else:
+            listed = axes.reshape(-1).tolist()
+            chosen = tuple(normalized_axes(self.op_type, listed, data.ndim))
+        result = rounded(lambda x: self.reduce(x, chosen), data)
+        if not self.keepdims:
+            return result.reshape([d for axis, d in enumerate(data.shape) if axis not in chosen])
+        return result
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        """`x` reduced along `axes`, which stay with size 1."""
+        raise NotImplementedError
+
+
+def _sum(x: Array, axes: tuple[int, ...]) -> Any:
+    return np.add.reduce(x, axis=axes, dtype=x.dtype, keepdims=True)
+
+
+def _total(x: Array, axes: tuple[int, ...]) -> Any:
+    """The sum, of integers as floating point."""
+    return np.add.reduce(_floating(x), axis=axes, keepdims=True)
+
+
+def _floating(x: Array) -> Array:
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+class ReduceSum(_Reduction, since=13):
+    """The sum; integers wrap around. Of nothing, 0."""
+
+    noop_with_empty_axes: int = attribute(0, since=13)
+    history = past(11, T=types.HIGH, axes=_AXES_ATTRIBUTE), past(1)
+    moves_data = True
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        return _sum(x, axes)
+
+
+class ReduceMean(_Reduction, since=18):
+    """The mean; of integers, their sum divided by their number and truncated towards zero."""
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        count = int(np.prod([x.shape[axis] for axis in axes], dtype=np.int64))
+        if x.dtype.kind == "f":
+            return _sum(x, axes) / x.dtype.type(count)
+        wide = x.astype(np.int64 if x.dtype.kind == "i" else np.uint64)
+        return divided(_sum(wide, axes), np.asarray(count, wide.dtype)).astype(x.dtype)
+
+
+class ReduceProd(_Reduction, since=18):
+    """The product; integers wrap around. Of nothing, 1."""
+
+    moves_data = True
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        return np.multiply.reduce(x, axis=axes, dtype=x.dtype, keepdims=True)
+
+
+class ReduceMax(_Reduction, since=20):
+    """The greatest; NaN where one is. Of nothing, the least value of the type."""
+
+    T = (*_EXTREME, BOOL)
+    history = (
+        past(18, T=_EXTREME),
+        past(13, axes=_AXES_ATTRIBUTE),
+        past(12, T=(*types.HIGH, UINT8, INT8)),
+        past(11, T=types.HIGH),
+        past(1),
+    )
+    moves_data = True
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        if x.dtype == object:
+            return _symbolic_extreme(maximum, x, axes)
+        return np.maximum.reduce(x, axis=axes, keepdims=True, initial=_bound(x.dtype, "min"))
+
+
+class ReduceMin(_Reduction, since=20):
+    """The least; NaN where one is. Of nothing, the greatest value of the type."""
+
+    T = (*_EXTREME, BOOL)
+    history = ReduceMax.history
+    moves_data = True
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        if x.dtype == object:
+            return _symbolic_extreme(minimum, x, axes)
+        return np.minimum.reduce(x, axis=axes, keepdims=True, initial=_bound(x.dtype, "max"))
+
+
+def _bound(dtype: np.dtype[Any], which: str) -> Any:
+    if dtype.kind == "b":
+        return which == "max"
+    if dtype.kind == "f":
+        return -np.inf if which == "min" else np.inf
+    return getattr(np.iinfo(dtype), which)
+
+
+def _symbolic_extreme(function: Any, x: Array, axes: tuple[int, ...]) -> Any:
+    return np.frompyfunc(function, 2, 1).reduce(x, axis=axes, keepdims=True)
+
+
+class ReduceL1(_Reduction, since=18):
+    """The sum of absolute values; integers wrap around. Of nothing, 0."""
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        return _sum(np.abs(x), axes)
+
+
+class ReduceL2(_Reduction, since=18):
+    """The square root of the sum of squares. Of nothing, 0."""
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        return np.sqrt(_total(np.square(_floating(x)), axes))
+
+
+class ReduceLogSum(_Reduction, since=28):
+    """The logarithm of the sum. Of nothing, minus infinity."""
+
+    T = types.FLOATS_BFLOAT16
+    history = past(18, T=types.HIGH_BFLOAT16), *_BEFORE_18
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        return np.log(_total(x, axes))
+
+
+class ReduceLogSumExp(_Reduction, since=28):
+    """The logarithm of the sum of exponentials, without overflow. Of nothing, minus infinity."""
+
+    T = types.FLOATS_BFLOAT16
+    history = ReduceLogSum.history
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        x = _floating(x)
+        most = np.maximum.reduce(x, axis=axes, keepdims=True, initial=-np.inf)
+        shift = np.where(np.isfinite(most), most, 0)
+        return np.log(_total(np.exp(x - shift), axes)) + shift
+
+
+class ReduceSumSquare(_Reduction, since=18):
+    """The sum of squares; integers wrap around. Of nothing, 0."""
+
+    def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
+        return _sum(np.square(x), axes)
+
+
+class _Arg(Operator):
+    """The index of an extreme element along `axis`; the axis stays with size 1 for `keepdims`."""
+
+    data, reduced = Input("T"), Output((INT64,))
+    T = types.NUMERIC_BFLOAT16
+    axis: int = 0
+    keepdims: int = 1
+    select_last_index: int = attribute(0, since=12)
+    history = past(12, T=types.NUMERIC), past(11), past(1)
+
+    def infer(self, data: Fact) -> Fact:
+        if data.shape is None:
+            return Fact.tensor(INT64)
+        axis = normalized(self.op_type, self.axis, max(len(data.shape), 1))
+        kept = (1,) if self.keepdims and data.shape else ()
+        return Fact.tensor(INT64, (*data.shape[:axis], *kept, *data.shape[axis + 1 :]))
+
+    def reference(self, data: Array) -> Array:
+        axis = normalized(self.op_type, self.axis, max(data.ndim, 1))
+        x = widen(data).reshape(data.shape or (1,))
+        if x.shape[axis] == 0:
+            raise ExecutionError(f"{self.op_type} of no elements: axis {axis} has size 0")
+        if self.select_last_index:
+            last = x.shape[axis] - 1
+            found = last - self.compute(np.flip(x, axis), axis)
+        else:
+            found = self.compute(x, axis)
+        if self.keepdims and data.ndim:
+            found = np.expand_dims(found, axis)
+        return np.asarray(found, np.int64).reshape(() if data.ndim == 0 else found.shape)
+
+    def compute(self, x: Array, axis: int) -> Any:
+        """The first extreme element's index."""
+        raise NotImplementedError
+
+
+class ArgMax(_Arg, since=13):
+    """The index of the first greatest element, or the last with `select_last_index`."""
+
+    def compute(self, x: Array, axis: int) -> Any:
+        return np.argmax(x, axis=axis)
+
+
+class ArgMin(_Arg, since=13):
+    """The index of the first least element, or the last with `select_last_index`."""
+
+    def compute(self, x: Array, axis: int) -> Any:
+        return np.argmin(x, axis=axis)
+
+
+class _Cumulative(Operator):
+    """Running results along `axis`, a scalar tensor; `start` is the result of no elements.
+
+    With `exclusive` an element's own value is left out of its result; with `reverse` the
+    running goes from the end.
+    """
+
+    start: ClassVar[int]
+
+    x, axis, y = Input("T"), Input("T2", "A scalar in [-r, r-1]."), Output("T")
+    T, T2 = types.HIGH_BFLOAT16, types.INDICES
+    exclusive: int = 0
+    reverse: int = 0
+
+    def infer(self, x: Fact, axis: Fact) -> Fact:
+        listed = constant_ints(axis)
+        if x.rank is not None and listed:
+            normalized(self.op_type, listed[0], x.rank)
+        return same_as(x)
+
+    def reference(self, x: Array, axis: Array) -> Array:
+        if axis.size != 1:
+            raise ExecutionError(f"{self.op_type}: axis has {axis.size} elements, not 1")
+        along = normalized(self.op_type, int(axis.reshape(-1)[0]), x.ndim)
+        return rounded(lambda wide: self._run(wide, along), x)
+
+    def _run(self, x: Array, axis: int) -> Array:
+        moved = np.moveaxis(x, axis, 0)
+        if self.reverse:
+            moved = moved[::-1]
+        result = self.compute(moved)
+        if self.exclusive and len(moved):
+            first = np.full_like(moved[:1], self.start)
+            result = np.concatenate([first, result[:-1]])
+        if self.reverse:
+            result = result[::-1]
+        return np.ascontiguousarray(np.moveaxis(result, 0, axis))
+
+    def compute(self, x: Array) -> Any:
+        """The running result along the first axis."""
+        raise NotImplementedError
+
+
+class CumSum(_Cumulative, since=14):
+    """The running sum; integers wrap around."""
+
+    history = (past(11, T=types.without(types.HIGH, FLOAT16)),)
+    moves_data = True
+    start = 0
+
+    def compute(self, x: Array) -> Any:
+        return np.add.accumulate(x, axis=0, dtype=x.dtype)
+
+
+class CumProd(_Cumulative, since=26):
+    """The running product; integers wrap around."""
+
+    moves_data = True
+    start = 1
+
+    def compute(self, x: Array) -> Any:
+        return np.multiply.accumulate(x, axis=0, dtype=x.dtype)

@@ -1,0 +1,285 @@
+"""Many small messages at once: one step reads the next field of every message, with NumPy.
+
+What a step cannot decide (unknown fields, long tags, errors) is left to `fields`, message by
+message, so that there is one place that says what is legal.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sardonyx.wire.fields import fields, next_field, read_varint
+from sardonyx.wire.schema import FIXED64, LENGTH, VARINT, message
+
+if TYPE_CHECKING:
+    from sardonyx.wire.fields import Reader, Spans
+    from sardonyx.wire.schema import Message
+
+__all__ = ["Column", "Table", "decode_texts", "read_message", "read_messages"]
+
+Ints = npt.NDArray[np.int64]
+
+_FEW = 48
+_STEPS = 32
+_UNKNOWN = 0
+_REGION_FACTOR = 16
+_REGION_FLOOR = 1 << 16
+
+
+class Column:
+    """One field of many messages: the row of each value, and where its payload is."""
+
+    __slots__ = ("ends", "rows", "starts", "wires")
+
+    def __init__(self, rows: Ints, wires: Ints, starts: Ints, ends: Ints) -> None:
+        self.rows = rows
+        self.wires = wires
+        self.starts = starts
+        self.ends = ends
+
+    def __len__(self) -> int:
+        return self.rows.size
+
+    def last(self) -> Column:
+        """The last value of each row: what counts where a singular field is repeated."""
+        if self.rows.size < 2 or bool((self.rows[1:] > self.rows[:-1]).all()):
+            return self
+        keep = np.append(self.rows[1:] != self.rows[:-1], True)
+        return Column(self.rows[keep], self.wires[keep], self.starts[keep], self.ends[keep])
+
+    def by_row(self) -> dict[int, Spans[int]]:
+        """Wire types, starts and ends of each row that has any."""
+        found: dict[int, Spans[int]] = {}
+        every = zip(
+            self.rows.tolist(),
+            self.wires.tolist(),
+            self.starts.tolist(),
+            self.ends.tolist(),
+        )
+        for row, *triple in every:
+            found.setdefault(row, array("q")).extend(triple)
+        return found
+
+
+class Table:
+    """The fields of `count` messages of one kind, in order."""
+
+    __slots__ = ("_codes", "_ends", "_rows", "_starts", "count", "kind", "reader")
+
+    def __init__(
+        self,
+        reader: Reader,
+        kind: Message,
+        columns: tuple[Ints, Ints, Ints, Ints],
+        count: int,
+    ) -> None:
+        self.reader = reader
+        self.kind = kind
+        self._rows, self._codes, self._starts, self._ends = columns
+        self.count = count
+
+    def column(self, name: str) -> Column:
+        """Field `name` of all rows; "" is the unknown fields."""
+        number = self.kind.by_name[name].number if name else _UNKNOWN
+        where = np.flatnonzero(self._codes >> 4 == number)
+        return Column(
+            self._rows[where], self._codes[where] & 15, self._starts[where], self._ends[where]
+        )
+
+    def names(self, name: str) -> list[str]:
+        """The singular text field `name` of each row, "" where absent."""
+        column = self.column(name).last()
+        if not len(column):
+            return [""] * self.count
+        found = decode_texts(self.reader, column)
+        if len(column) == self.count:
+            return found
+        every = [""] * self.count
+        for row, text in zip(column.rows.tolist(), found):
+            every[row] = text
+        return every
+
+    def one(self, name: str) -> Spans[int]:
+        """Field `name` of a table of one row."""
+        return self.column(name).by_row().get(0, array("q"))
+
+    def check_names(self, *names: str) -> None:
+        """Refuse names that are longer than the limit allows."""
+        bound = self.reader.context.limits.name_bytes
+        for name in names:
+            column = self.column(name)
+            sizes = column.ends - column.starts
+            if sizes.size and int(sizes.max()) > bound:
+                worst = int(sizes.argmax())
+                raise self.reader.limit(
+                    "name_bytes", bound, int(sizes[worst]), int(column.starts[worst])
+                )
+
+
+def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
+    """One message of many parts, as a table of one row."""
+    view, simple = reader.view, kind.simple
+    marks = array("q")
+    unknown = array("q")
+    mark = marks.append
+    position = start
+    while position < end:
+        if view[position] in simple and position + 1 < end:
+            length = view[position + 1]
+            stop = position + 2
+            if length > 127:
+                length, stop = read_varint(reader, position + 1, end)
+            stop += length
+            if stop <= end:
+                mark(position)
+                position = stop
+                continue
+        known, _, _, stop = next_field(reader, position, end, kind)
+        if known is None:
+            unknown.extend((position, stop))
+        else:
+            mark(position)
+        position = stop
+    places = np.frombuffer(marks, np.int64) if marks else np.zeros(0, np.int64)
+    codes, starts, ends, _ = _step(reader, kind, places, np.full(places.size, end))
+    if unknown:
+        extra = np.frombuffer(unknown, np.int64).reshape(-1, 2)
+        codes = np.concatenate((codes, np.full(len(extra), _UNKNOWN | LENGTH)))
+        starts = np.concatenate((starts, extra[:, 0]))
+        ends = np.concatenate((ends, extra[:, 1]))
+    return Table(reader, kind, (np.zeros(codes.size, np.int64), codes, starts, ends), 1)
+
+
+def read_messages(reader: Reader, name: str, column: Column) -> Table:
+    """The messages called `name` whose payloads `column` gives; its order becomes the rows'."""
+    kind = message(name)
+    count = len(column)
+    counts = np.zeros(count, np.int64)
+    steps: list[tuple[Ints, Ints, Ints, Ints]] = []
+    alone: list[Ints] = []
+    places = column.starts.copy()
+    active = np.flatnonzero(places < column.ends)
+    step = 0
+    while active.size > _FEW and step < _STEPS:
+        ends = column.ends[active]
+        codes, starts, stops, hard = _step(reader, kind, places[active], ends)
+        if hard.any():
+            alone.append(active[hard])
+            easy = ~hard
+            active, ends = active[easy], ends[easy]
+            codes, starts, stops = codes[easy], starts[easy], stops[easy]
+        steps.append((active, codes, starts, stops))
+        counts[active] += 1
+        places[active] = stops
+        active = active[stops < ends]
+        step += 1
+    alone.append(active)
+    return Table(reader, kind, _assemble(reader, kind, column, steps, alone, counts), count)
+
+
+def _assemble(
+    reader: Reader,
+    kind: Message,
+    column: Column,
+    steps: list[tuple[Ints, Ints, Ints, Ints]],
+    alone: list[Ints],
+    counts: Ints,
+) -> tuple[Ints, Ints, Ints, Ints]:
+    single: dict[int, array[int]] = {}
+    for row in np.sort(np.concatenate(alone)).tolist():
+        found = single[row] = array("q")
+        for name, wire, start, end in fields(
+            reader, int(column.starts[row]), int(column.ends[row]), kind
+        ):
+            number = kind.by_name[name].number if name else _UNKNOWN
+            found.extend((number * 16 + wire, start, end))
+        counts[row] = len(found) // 3
+    offsets = np.cumsum(counts) - counts
+    total = int(counts.sum())
+    out = tuple(np.empty(total, np.int64) for _ in range(3))
+    is_single = np.zeros(counts.size, np.bool_)
+    is_single[list(single)] = True
+    for k, (rows, *parts) in enumerate(steps):
+        if single:
+            keep = ~is_single[rows]
+            rows, parts = rows[keep], [part[keep] for part in parts]
+        place = offsets[rows] + k
+        for target, part in zip(out, parts):
+            target[place] = part
+    for row, found in single.items():
+        first = int(offsets[row])
+        table = np.frombuffer(found, np.int64).reshape(-1, 3) if found else ()
+        for position, target in enumerate(out):
+            if len(table):
+                target[first : first + len(table)] = np.asarray(table)[:, position]
+    codes, starts, ends = out
+    return np.repeat(np.arange(counts.size), counts), codes, starts, ends
+
+
+def _step(
+    reader: Reader, kind: Message, places: Ints, limits: Ints
+) -> tuple[Ints, Ints, Ints, npt.NDArray[np.bool_]]:
+    """Codes, starts and ends of the fields at `places`, and which of them are not decided."""
+    data = reader.data
+    final = data.size - 1
+    tags = data[places].astype(np.int64)
+    places = places + 1
+    hard = np.zeros(places.size, np.bool_)
+    long = np.flatnonzero(tags > 127)
+    if long.size:
+        second = data[np.minimum(places[long], final)].astype(np.int64)
+        hard[long] = second > 127
+        tags[long] = tags[long] & 127 | (second & 127) << 7
+        places[long] += 1
+    codes = kind.codes[tags].astype(np.int64)
+    wires = codes & 15
+    hard |= codes < 0
+    lengths = data[np.minimum(places, final)].astype(np.int64)
+    sizes = np.ones_like(lengths)
+    fixed = np.flatnonzero((wires != LENGTH) & (wires != VARINT))
+    if fixed.size:
+        lengths[fixed] = np.where(wires[fixed] == FIXED64, 8, 4)
+        sizes[fixed] = 0
+    more = np.flatnonzero(lengths > 127)
+    lengths[more] &= 127
+    for k in range(1, 10):
+        if not more.size:
+            break
+        byte = data[np.minimum(places[more] + k, final)].astype(np.int64)
+        if k < 9:
+            lengths[more] |= (byte & 127) << (7 * k)
+        sizes[more] += 1
+        more = more[byte > 127]
+    hard[more] = True
+    varints = np.flatnonzero(wires == VARINT)
+    starts = places + sizes
+    if varints.size:
+        lengths[varints] = sizes[varints]
+        starts[varints] = places[varints]
+    hard |= lengths > limits - starts
+    hard |= lengths < 0
+    return codes, starts, starts + lengths, hard
+
+
+def decode_texts(reader: Reader, column: Column) -> list[str]:
+    """The names in `column`, in order; `DecodeError` where one is not UTF-8."""
+    starts, ends = column.starts, column.ends
+    if not starts.size:
+        return []
+    first, last = int(starts.min()), int(ends.max())
+    total = int((ends - starts).sum())
+    if starts.size <= _FEW or last - first > _REGION_FACTOR * total + _REGION_FLOOR:
+        return [reader.text(a, b) for a, b in zip(starts.tolist(), ends.tolist())]
+    region = str(reader.view[first:last], "latin-1")
+    found = [region[a:b] for a, b in zip((starts - first).tolist(), (ends - first).tolist())]
+    high = np.flatnonzero(reader.data[first:last] > 127) + first
+    if high.size:
+        touched = np.searchsorted(high, starts) < np.searchsorted(high, ends)
+        for place in np.flatnonzero(touched).tolist():
+            found[place] = reader.text(int(starts[place]), int(ends[place]))
+    return found
+
