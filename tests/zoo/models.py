@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 Feeds = dict[str, np.ndarray]
 
@@ -60,6 +61,24 @@ def image(name: str, *shapes: tuple[int, ...]) -> Callable[[np.random.Generator,
     return feeds
 
 
+def writing(*sizes: tuple[int, int, int]) -> Callable[[np.random.Generator, int], Feeds]:
+    """Pictures of text: sizes are batch, height and width; pixels are in [-1, 1] as trained."""
+
+    def feeds(rng: np.random.Generator, size: int) -> Feeds:
+        batch, height, width = sizes[size]
+        pictures = []
+        for _ in range(batch):
+            picture = Image.new("RGB", (width, height), "white")
+            draw = ImageDraw.Draw(picture)
+            for top in range(4, height - 30, 64):
+                words = " ".join(str(number) for number in rng.integers(10, 99999, 12))
+                draw.text((6, top), words, "black", ImageFont.load_default(32))
+            pictures.append(np.asarray(picture, np.float32).transpose(2, 0, 1))
+        return {"x": np.stack(pictures) / np.float32(127.5) - np.float32(1)}
+
+    return feeds
+
+
 def tokens(rng: np.random.Generator, size: int) -> Feeds:
     batch, length = ((1, 16), (3, 29))[size]
     mask = np.ones((batch, length), np.int64)
@@ -93,7 +112,7 @@ MODELS = [
         "rapidocr-onnxruntime==1.4.4",
         "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
         "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
-        image("x", (1, 3, 640, 640), (2, 3, 96, 160)),
+        writing((1, 640, 640), (2, 96, 160)),
         reduction=2304,
         depth=62,
     ),
@@ -101,7 +120,7 @@ MODELS = [
         "rapidocr-onnxruntime==1.4.4",
         "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
         "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
-        image("x", (1, 3, 48, 320), (3, 3, 48, 96)),
+        writing((1, 48, 320), (3, 48, 96)),
         reduction=4320,
         depth=51,
     ),

@@ -150,6 +150,10 @@ class Builder:
         """`wanted`, or it with a number where a value is called so already; the name is taken."""
         return self._unique(wanted, self._value_names)
 
+    def free(self, wanted: str) -> str:
+        """`wanted`, or it with a number where a value is called so already; not taken by this."""
+        return self._free(wanted, self._value_names)
+
     def claim(self, name: str) -> str:
         """Take `name` for a value."""
         if name in self._value_names:
@@ -219,34 +223,33 @@ class Builder:
         return exact
 
     def _unique(self, wanted: str, taken: set[str]) -> str:
+        name = self._free(wanted, taken)
+        taken.add(name)
+        return name
+
+    def _free(self, wanted: str, taken: set[str]) -> str:
         name = wanted
         while name in taken:
             count = self._counts[wanted] = self._counts.get(wanted, 0) + 1
             name = f"{wanted}_{count}"
-        taken.add(name)
         return name
 
     def _share(self, tensor: Tensor) -> Value:
         if tensor.name or tensor.nbytes > _SHARED_BYTES or not tensor.dtype.bits:
-            return self.initializer(self.unique_constant(tensor), tensor)
+            return self.initializer(self._constant_name(tensor), tensor)
         key = (tensor.dtype, tensor.shape, bytes(tensor.raw()))
         value = self._constants.get(key)
         if value is None:
-            value = self._constants[key] = self.initializer(self.unique_constant(tensor), tensor)
+            value = self._constants[key] = self.initializer(self._constant_name(tensor), tensor)
         return value
 
-    def unique_constant(self, tensor: Tensor) -> str:
-        """A name that tells what a constant holds, not taken yet: ``int64_0_-1``."""
+    def _constant_name(self, tensor: Tensor) -> str:
+        """A free name that tells what a constant holds: ``int64_0_-1``."""
         text = "constant"
         if 0 < tensor.size <= _NAMED_ELEMENTS and tensor.dtype.bits:
             items = np.asarray(tensor.numpy()).reshape(-1).tolist()
-            text = _UNREADABLE.sub("", "_".join(f"{item:.9g}" for item in map(_number, items)))
-        name = tensor.name or f"{tensor.dtype.text}_{text}"
-        taken, count = name, 0
-        while taken in self._value_names:
-            count += 1
-            taken = f"{name}.{count}"
-        return taken
+            text = _UNREADABLE.sub("", "_".join(f"{_number(item):.9g}" for item in items))
+        return self.free(tensor.name or f"{tensor.dtype.text}_{text}")
 
 
 def _number(item: Any) -> Any:

@@ -221,13 +221,14 @@ class _AlongAxis(Operator):
     def reference(self, input: Array) -> Array:
         axis = normalized(self.op_type, self.axis, max(input.ndim, 1))
         if input.size == 0:
-            return input.copy()
+            return np.array(input)
         shape = input.shape or (1,)
         if self.version < 13:
             flat = input.reshape(int(np.prod(shape[:axis])), -1)
-            return rounded(lambda x: self.compute(x, 1), flat).reshape(input.shape)
+            result = rounded(lambda x: self.compute(x, 1), flat)
+            return np.asarray(result.reshape(input.shape))
         aligned = input.reshape(shape)
-        return rounded(lambda x: self.compute(x, axis), aligned).reshape(input.shape)
+        return np.asarray(rounded(lambda x: self.compute(x, axis), aligned).reshape(input.shape))
 
     def compute(self, x: Array, axis: int) -> Any:
         """The function along one axis of an array that is not empty."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sardonyx.dims import Dim
+from sardonyx.dims import Dim, known_less_equal, minimum
 from sardonyx.errors import InferenceError
 from sardonyx.ir.types import shape_text
 
@@ -37,8 +37,9 @@ def broadcast(*shapes: Shape | None) -> Shape | None:
 def broadcast_dim(a: DimLike, b: DimLike) -> DimLike:
     """The size that sizes `a` and `b` broadcast to.
 
-    Where one is a known size above 1 the result is that size. Two different symbols may be
-    equal or one of them 1, so their result is unknown.
+    Where one is a known size above 1 the result is that size. Two different expressions may be
+    equal or one of them 1, so their result is unknown, unless one is never the larger: N and
+    min(N, 512) give N.
     """
     if isinstance(a, int) and isinstance(b, int):
         if a == b or b == 1:
@@ -49,6 +50,17 @@ def broadcast_dim(a: DimLike, b: DimLike) -> DimLike:
     for known, other in ((a, b), (b, a)):
         if isinstance(known, int):
             return other if known == 1 else known
-    if isinstance(a, Dim) and isinstance(b, Dim) and a == b:
-        return a
+    if isinstance(a, Dim) and isinstance(b, Dim):
+        if a == b or _is_within(b, a):
+            return a
+        if _is_within(a, b):
+            return b
     return None
+
+
+def _is_within(small: Dim, large: Dim) -> bool:
+    """Whether min(large, 1) <= small <= large always: then they broadcast to `large` if at all."""
+    return (
+        known_less_equal(small, large) is True
+        and known_less_equal(minimum(large, 1), small) is True
+    )

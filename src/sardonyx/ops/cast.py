@@ -162,12 +162,12 @@ def convert(array: Array, target: DType, *, saturate: bool = True, round_mode: s
     """
     source = dtypes.from_numpy(array.dtype)
     if source is STRING:
-        return array.copy() if target is STRING else _parsed(array, target, saturate, round_mode)
+        return np.array(array) if target is STRING else _parsed(array, target, saturate, round_mode)
     if target is STRING:
         return _written(array)
     with np.errstate(all="ignore"):
         if source is target:
-            return array.copy()
+            return np.array(array)
         if target is BOOL:
             return np.asarray(array != np.zeros((), array.dtype))
         if target is FLOAT8E8M0:
@@ -192,11 +192,12 @@ def _truncated(array: Array, target: DType) -> Array:
 
 
 def _to_float8(array: Array, target: DType, saturate: bool) -> Array:
-    if array.dtype.kind not in "f":
+    if array.dtype.kind != "f":
         array = array.astype(np.float64 if array.dtype.kind in "iu" else np.float32)
     result = array.astype(target.numpy)
     if saturate:
-        most = ml_dtypes.finfo(target.numpy).max
+        finfo: Any = ml_dtypes.finfo
+        most = finfo(target.numpy).max
         beyond = ~np.isfinite(result) & ~np.isnan(array)
         result = np.where(beyond, np.where(array < 0, -most, most), result)
     return result
@@ -224,7 +225,7 @@ def _to_exponent(array: Array, saturate: bool, round_mode: str) -> Array:
     else:
         is_nan |= np.abs(power) > _BIAS
     code = np.where(is_nan, _NAN, power + _BIAS).astype(np.uint8)
-    return code.view(FLOAT8E8M0.numpy)
+    return np.asarray(code.view(FLOAT8E8M0.numpy))
 
 
 def _written(array: Array) -> Array:

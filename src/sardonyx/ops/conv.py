@@ -16,7 +16,7 @@ from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import Input, Output, past
-from sardonyx.ops.windows import Windows, check_bytes, spatial
+from sardonyx.ops.windows import Windows, check_bytes, spatial, trailing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,9 +206,7 @@ class ConvTranspose(Operator, since=22):
         sizes = tuple(int(size) for size in shape)  # type: ignore[arg-type]
         x, w = widen(X), widen(W)
         check_bytes(sizes, x.itemsize)
-        begins = [
-            self._extent(W.shape[2:], X.shape[2:], index)[1] for index in range(X.ndim - 2)
-        ]
+        begins = [self._extent(W.shape[2:], X.shape[2:], index)[1] for index in range(X.ndim - 2)]
         with np.errstate(all="ignore"):
             result = self._scatter(x, w, sizes, begins)
             return _biased(result, B).astype(X.dtype, copy=False)
@@ -232,8 +230,8 @@ class ConvTranspose(Operator, since=22):
             if any(source.stop <= source.start for source, _ in pairs):
                 continue
             part = np.matmul(transposed[tap], x).reshape(*out.shape[:3], *X.shape[2:])
-            into = (..., *(target for _, target in pairs))
-            out[into] += part[(..., *(source for source, _ in pairs))]
+            into = trailing(target for _, target in pairs)
+            out[into] += part[trailing(source for source, _ in pairs)]
         return Y
 
 
@@ -258,9 +256,9 @@ def convolve(X: Array, W: Array, axes: Sequence[Axis], group: int) -> Array:
     x = X.reshape(X.shape[0], group, channels, *X.shape[2:])
     w = W.reshape(group, W.shape[0] // group, -1)
     if all(axis.kernel == 1 and axis.begin == axis.end == 0 for axis in axes):
-        picked = x[(..., *(slice(None, None, axis.stride) for axis in axes))]
+        picked = x[trailing(slice(None, None, axis.stride) for axis in axes)]
         flat = picked.reshape(X.shape[0], group, channels, -1)
-        return np.matmul(w, flat).reshape(shape)
+        return np.asarray(np.matmul(w, flat)).reshape(shape)
     if channels == 1 and w.shape[1] == 1:
         return _depthwise(X, W, axes, shape)
     return _by_columns(x, w, axes, shape)
@@ -272,9 +270,10 @@ def _depthwise(X: Array, W: Array, axes: Sequence[Axis], shape: tuple[int, ...])
     spread = (-1, *(1,) * len(axes))
     for tap, place in enumerate(product(*(range(axis.kernel) for axis in axes))):
         pairs = [axis.overlap(t, 0, axis.output) for axis, t in zip(axes, place, strict=True)]
-        source = X[(..., *(inputs for _, inputs in pairs))]
+        source = X[trailing(inputs for _, inputs in pairs)]
         if source.size:
-            Y[(..., *(windows for windows, _ in pairs))] += source * weights[:, tap].reshape(spread)
+            into = trailing(windows for windows, _ in pairs)
+            Y[into] += source * weights[:, tap].reshape(spread)
     return Y
 
 
@@ -306,10 +305,10 @@ def _fill(
         axis.overlap(tap, start if index == 0 else 0, stop if index == 0 else axis.output)
         for index, (axis, tap) in enumerate(zip(axes, place, strict=True))
     ]
-    into = (..., *(windows for windows, _ in pairs))
+    into = trailing(windows for windows, _ in pairs)
     if column[into].size < column.size:
         column[...] = 0
-    column[into] = x[(..., *(inputs for _, inputs in pairs))]
+    column[into] = x[trailing(inputs for _, inputs in pairs)]
 
 
 def _biased(Y: Array, B: Array | None) -> Array:

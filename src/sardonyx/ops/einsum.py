@@ -136,9 +136,7 @@ class Einsum(Operator, since=28):
         wanted = _expand(equation.output, depth)
         with np.errstate(all="ignore"):
             result = _contract([_squeezed(*operand, sizes) for operand in operands], wanted)
-            return np.broadcast_to(result, [sizes[axis] for axis in wanted]).astype(
-                Inputs[0].dtype
-            )
+            return np.broadcast_to(result, [sizes[axis] for axis in wanted]).astype(Inputs[0].dtype)
 
 
 def _axes(term: str, rank: int, text: str) -> list[object]:
@@ -200,10 +198,14 @@ def _squeezed(
 ) -> tuple[Array, list[object]]:
     """`array` without the dimensions of size 1 that broadcast."""
     kept = [
-        axis for axis, size in zip(axes, array.shape, strict=True) if size == sizes[axis] or size != 1
+        axis
+        for axis, size in zip(axes, array.shape, strict=True)
+        if size == sizes[axis] or size != 1
     ]
     shape = [
-        size for axis, size in zip(axes, array.shape, strict=True) if size == sizes[axis] or size != 1
+        size
+        for axis, size in zip(axes, array.shape, strict=True)
+        if size == sizes[axis] or size != 1
     ]
     return array.reshape(shape), kept
 
@@ -221,8 +223,9 @@ def _contract(operands: list[tuple[Array, list[object]]], wanted: Iterable[objec
             right, names = _sum_out(right, names, after | set(axes))
             array, axes = _multiply(array, axes, right, names, after)
     present = [axis for axis in wanted if axis in axes]
-    array = array.transpose([axes.index(axis) for axis in present])
-    return array[tuple(slice(None) if axis in axes else None for axis in wanted)]
+    array = np.asarray(array.transpose([axes.index(axis) for axis in present]))
+    sizes = dict(zip(present, array.shape, strict=True))
+    return array.reshape([sizes.get(axis, 1) for axis in wanted])
 
 
 def _sum_out(array: Array, axes: list[object], keep: set[object]) -> tuple[Array, list[object]]:

@@ -30,7 +30,10 @@ from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import Input, Output, past
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sardonyx.ir.tensor import Array
+    from sardonyx.ops.schema import Past
 
 
 class Comparison(Binary):
@@ -46,43 +49,56 @@ class Comparison(Binary):
         return found.astype(np.bool_) if is_decided else found
 
 
+def comparison(
+    name: str,
+    since: int,
+    allowed: types.Types,
+    function: Callable[..., Any],
+    *history: Past,
+    doc: str,
+    **members: Any,
+) -> type[Binary]:
+    """A row of the table of operators with a BOOL result."""
+    members |= {"base": Comparison, "C": Output("T1")}
+    return binary(name, since, allowed, function, *history, doc=doc, **members)
+
+
 def _same(a: Any, b: Any) -> bool | None:
     return a == b if isinstance(a, str) else known_equal(a, b)
 
 
 _BITS: Final = types.INTEGERS
 _FLOAT8: Final = (FLOAT8E4M3FN, FLOAT8E4M3FNUZ, FLOAT8E5M2, FLOAT8E5M2FNUZ)
-_LOGICAL: Final = {"base": Comparison, "C": Output("T1")}
 _ORDER: Final = (past(9, T=types.NUMERIC), past(7, T=types.FLOATS), past(1))
 _12: Final = (past(12, T=types.NUMERIC),)
 
 # fmt: off
-And = binary("And", 7, (BOOL,), np.logical_and, past(1), **_LOGICAL, doc="A and B.")
-Or  = binary("Or",  7, (BOOL,), np.logical_or,  past(1), **_LOGICAL, doc="A or B, or both.")
-Xor = binary("Xor", 7, (BOOL,), np.logical_xor, past(1), **_LOGICAL, doc="A or B, not both.")
+And = comparison("And", 7, (BOOL,), np.logical_and, past(1), doc="A and B.")
+Or  = comparison("Or",  7, (BOOL,), np.logical_or,  past(1), doc="A or B, or both.")
+Xor = comparison("Xor", 7, (BOOL,), np.logical_xor, past(1), doc="A or B, not both.")
 Not = unary("Not", "X Y", 1, (BOOL,), np.logical_not, base=Unary, doc="Whether X is false.")
 
-Equal = binary(
+Equal = comparison(
     "Equal", 19, (BOOL, *types.NUMERIC_BFLOAT16, STRING), np.equal,
     past(13, T=(BOOL, *types.NUMERIC_BFLOAT16)), past(11, T=(BOOL, *types.NUMERIC)),
     past(7, T=(BOOL, INT32, INT64)), past(1),
-    **_LOGICAL, exact=_same, doc="Whether A equals B; NaN equals nothing.",
+    exact=_same, doc="Whether A equals B; NaN equals nothing.",
 )
-Greater = binary(
+Greater = comparison(
     "Greater", 13, types.NUMERIC_BFLOAT16, np.greater, *_ORDER,
-    **_LOGICAL, exact=lambda a, b: known_less(b, a), doc="Whether A > B.",
+    exact=lambda a, b: known_less(b, a), doc="Whether A > B.",
 )
-Less = binary(
+Less = comparison(
     "Less", 13, types.NUMERIC_BFLOAT16, np.less, *_ORDER,
-    **_LOGICAL, exact=known_less, doc="Whether A < B.",
+    exact=known_less, doc="Whether A < B.",
 )
-GreaterOrEqual = binary(
+GreaterOrEqual = comparison(
     "GreaterOrEqual", 16, types.NUMERIC_BFLOAT16, np.greater_equal, *_12,
-    **_LOGICAL, exact=lambda a, b: known_less_equal(b, a), doc="Whether A >= B.",
+    exact=lambda a, b: known_less_equal(b, a), doc="Whether A >= B.",
 )
-LessOrEqual = binary(
+LessOrEqual = comparison(
     "LessOrEqual", 16, types.NUMERIC_BFLOAT16, np.less_equal, *_12,
-    **_LOGICAL, exact=known_less_equal, doc="Whether A <= B.",
+    exact=known_less_equal, doc="Whether A <= B.",
 )
 
 BitwiseAnd = binary("BitwiseAnd", 18, _BITS, np.bitwise_and, doc="The bits set in A and in B.")
@@ -171,7 +187,7 @@ class Where(Operator, since=16):
 
 
 def _choose(condition: Any, x: Any, y: Any) -> Any:
-    """X or y where the condition is decided, and either where they are the same."""
+    """One of x and y where the condition is decided, and either where they are the same."""
     if isinstance(condition, (bool, int)):
         return x if condition else y
     return x if operator.eq(x, y) else None

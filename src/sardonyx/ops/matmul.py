@@ -85,7 +85,11 @@ class MatMulInteger(Operator, since=10):
         return Fact.tensor(INT32, product_shape(self.op_type, A.shape, B.shape))
 
     def reference(
-        self, A: Array, B: Array, a_zero_point: Array | None = None, b_zero_point: Array | None = None
+        self,
+        A: Array,
+        B: Array,
+        a_zero_point: Array | None = None,
+        b_zero_point: Array | None = None,
     ) -> Array:
         # float64 holds the sums exactly: 2^16 * 2^37 terms = 2^53
         a, b = A.astype(np.float64), B.astype(np.float64)
@@ -147,9 +151,7 @@ class Gemm(Operator, since=13):
             self._check_addend(C.shape, shape)
         return Fact.tensor(dtype, shape)
 
-    def _dims(
-        self, name: str, shape: Shape | None, transposed: int
-    ) -> tuple[DimLike, DimLike]:
+    def _dims(self, name: str, shape: Shape | None, transposed: int) -> tuple[DimLike, DimLike]:
         if shape is None:
             return None, None
         if len(shape) != 2:
@@ -186,5 +188,7 @@ def _scaled(array: Array, factor: float) -> Array:
     if factor == 1:
         return array
     if array.dtype.kind == "f" or factor == int(factor):
-        return array * array.dtype.type(int(factor) if array.dtype.kind != "f" else factor)
+        return np.asarray(
+            array * array.dtype.type(factor if array.dtype.kind == "f" else int(factor))
+        )
     return (array * factor).astype(array.dtype)

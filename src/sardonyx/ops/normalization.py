@@ -136,9 +136,7 @@ class BatchNormalization(Operator, since=15):
         self, X: Fact, scale: Fact, B: Fact, input_mean: Fact, input_var: Fact
     ) -> tuple[Fact, ...]:
         if self.version >= 9 or self.spatial:
-            _check_channels(
-                self.op_type, X.shape, scale=scale, B=B, mean=input_mean, var=input_var
-            )
+            _check_channels(self.op_type, X.shape, scale=scale, B=B, mean=input_mean, var=input_var)
         return (
             same_as(X),
             same_as(input_mean),
@@ -332,7 +330,10 @@ def _check_fits(op_type: str, name: str, fact: Fact | None, X: Shape) -> None:
         raise InferenceError(f"{op_type}: {name} does not broadcast to X: {error}") from None
     if result is not None and (
         len(result) > len(X)
-        or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(result, X, strict=True))
+        or any(
+            isinstance(a, int) and isinstance(b, int) and a != b
+            for a, b in zip(result, X, strict=True)
+        )
     ):
         raise InferenceError(f"{op_type}: {name} has more elements than X")
 
@@ -423,7 +424,7 @@ class LpNormalization(Operator, since=22):
             else:
                 norm = np.sqrt((x * x).sum(axis, keepdims=True))
             Y = np.where(norm == 0, x.dtype.type(0), x / norm)
-            return Y.reshape(input.shape).astype(input.dtype)
+            return np.asarray(Y).reshape(input.shape).astype(input.dtype)
 
 
 class MeanVarianceNormalization(Operator, since=13):
@@ -510,8 +511,9 @@ class Dropout(Operator, since=22):
             return data, np.ones(data.shape, mask_type)
         if not 0 < p < 1:
             raise InferenceError(f"Dropout: ratio is {p}, it must be in [0, 1)")
-        generator = np.random.default_rng(None if self.seed is None else self.seed % (1 << 63))
-        kept = generator.random(data.shape) >= p
+        # the generator that the standard's test data was made with
+        generator = np.random.RandomState(None if self.seed is None else self.seed % (1 << 32))
+        kept = generator.uniform(0, 1, data.shape) >= p
         with np.errstate(all="ignore"):
             x = data if data.dtype == np.float64 else data.astype(np.float32)
             output = np.where(kept, x / x.dtype.type(1 - p), x.dtype.type(0)).astype(data.dtype)

@@ -16,7 +16,7 @@ from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import ABSENT, AttributeSpec, Input, Output, attribute, past
-from sardonyx.ops.windows import Windows, check_bytes, slide
+from sardonyx.ops.windows import Windows, check_bytes, slide, trailing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,10 +116,10 @@ class MaxPool(_Pool, since=22):
         positions = self._positions(X.shape)
         for place in product(*(range(axis.kernel) for axis in axes)):
             pairs = [axis.overlap(t, 0, axis.output) for axis, t in zip(axes, place, strict=True)]
-            into = (..., *(windows for windows, _ in pairs))
-            source = (..., *(inputs for _, inputs in pairs))
+            into = trailing(windows for windows, _ in pairs)
+            source = trailing(inputs for _, inputs in pairs)
             value, held, spot = X[source], best[into], where[into]
-            better = (value > held) | (spot < 0) | ((value != value) & (held == held))  # noqa: PLR0124
+            better = (value > held) | (spot < 0) | ((value != value) & (held == held))
             np.copyto(held, value, where=better)
             np.copyto(spot, np.broadcast_to(positions[source], spot.shape), where=better)
         return best, np.maximum(where, 0)

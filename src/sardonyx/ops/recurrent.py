@@ -181,8 +181,10 @@ class _Recurrent(Operator):
         check_bytes([size for size in y_shape if isinstance(size, int)], 4)
         x = widen(X.swapaxes(0, 1) if self.layout else X)
         steps, batch, hidden = x.shape[0], x.shape[1], R.shape[2]
-        if lengths is not None and lengths.size and not (
-            lengths.min() >= 0 and lengths.max() <= steps
+        if (
+            lengths is not None
+            and lengths.size
+            and not (lengths.min() >= 0 and lengths.max() <= steps)
         ):
             raise ExecutionError(f"{self.op_type}: sequence_lens outside [0, {steps}]")
         starts = [
@@ -204,7 +206,13 @@ class _Recurrent(Operator):
                 )
                 backward = self.direction == "reverse" or d == 1
                 last = self._direction(
-                    x, lengths, [start[d] for start in starts], weights, functions[d], backward, Y[:, d]
+                    x,
+                    lengths,
+                    [start[d] for start in starts],
+                    weights,
+                    functions[d],
+                    backward,
+                    Y[:, d],
                 )
                 for final, value in zip(finals, last, strict=True):
                     final[d] = value
@@ -310,7 +318,9 @@ class LSTM(_Recurrent, since=22):
         P: Array | None = None,
     ) -> tuple[Array, ...]:
         if P is not None:
-            self._match("P", self._ranked("P", Fact.constant(P), 2), (self.directions, 3 * R.shape[-1]))
+            self._match(
+                "P", self._ranked("P", Fact.constant(P), 2), (self.directions, 3 * R.shape[-1])
+            )
         return self.scan(X, W, R, B, sequence_lens, [initial_h, initial_c], P)
 
     def step(
@@ -385,7 +395,7 @@ class GRU(_Recurrent, since=22):
     def input_bias(self, bias: Array) -> Array:
         size = len(bias) // 2
         hidden = size // 3
-        added = bias[:size].copy()
+        added: Array = bias[:size].copy()
         added[: 2 * hidden] += bias[size : size + 2 * hidden]
         return added
 

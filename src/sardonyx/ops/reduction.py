@@ -19,9 +19,10 @@ from sardonyx.ops.symbolic import constant_ints, normalized, normalized_axes, va
 
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
+    from sardonyx.ops.schema import Past
 
 _AXES_ATTRIBUTE: Final = was_attribute(AttributeType.INTS)
-_BEFORE_18: Final = (
+_BEFORE_18: Final[tuple[Past, ...]] = (
     past(13, axes=_AXES_ATTRIBUTE),
     past(11, T=types.HIGH),
     past(1),
@@ -37,10 +38,10 @@ class _Reduction(Operator):
     """
 
     data, axes, reduced = Input("T"), Input((INT64,), optional=True), Output("T")
-    T = types.HIGH_BFLOAT16
+    T: ClassVar[types.Types] = types.HIGH_BFLOAT16
     keepdims: int = 1
     noop_with_empty_axes: int = attribute(0, since=18)
-    history = _BEFORE_18
+    history: ClassVar[tuple[Past, ...]] = _BEFORE_18
 
     def infer(self, data: Fact, axes: Fact | None = None) -> Fact:
         if data.shape is None:

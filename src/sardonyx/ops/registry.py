@@ -50,7 +50,8 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "Relu Selu Shrink Sigmoid Softmax Softplus Softsign Swish ThresholdedRelu",
         "cast": "BitCast Cast CastLike",
         "elementwise": "Abs Acos Acosh Add Asin Asinh Atan Atanh Ceil Clip Cos Cosh Div Erf Exp "
-        "Floor Log Max Mean Min Mod Mul Neg Pow Reciprocal Round Sign Sin Sinh Sqrt Sub Sum Tan Tanh",
+        "Floor Log Max Mean Min Mod Mul Neg Pow Reciprocal Round Sign Sin Sinh Sqrt Sub Sum Tan "
+        "Tanh",
         "logic": "And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Equal Greater "
         "GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Where Xor",
         "reduction": "ArgMax ArgMin CumProd CumSum ReduceL1 ReduceL2 ReduceLogSum "

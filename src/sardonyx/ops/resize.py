@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
-from sardonyx.ops.schema import ABSENT, Input, Output, attribute, past, was_attribute
+from sardonyx.ops.schema import ABSENT, REQUIRED, Input, Output, attribute, past, was_attribute
 from sardonyx.ops.windows import check_bytes
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class _Line:
             offset = self.size / 2 * (1 - self.output / self.length)
             place = offset + (x + 0.5) / self.scale - 0.5
         elif mode == "align_corners":
-            place = x * ((self.size - 1) / (self.output - 1)) if self.output > 1 else x * 0
+            place = x * ((self.size - 1) / (self.length - 1)) if self.length != 1 else x * 0
         elif mode == "asymmetric":
             place = x / self.scale
         elif mode == "tf_half_pixel_for_nn":
@@ -95,7 +95,7 @@ def _nearest(place: Array, size: int, rounding: str) -> Array:
         index = np.floor(place + 0.5)
     else:
         index = np.floor(place) if rounding == "floor" else np.ceil(place)
-    return np.clip(np.nan_to_num(index), 0, size - 1).astype(np.int64)
+    return np.asarray(np.clip(np.nan_to_num(index), 0, size - 1), np.int64)
 
 
 def _keys(distance: Array, a: float) -> Array:
@@ -191,7 +191,7 @@ def _computable(X: Array) -> Array:
     return wide
 
 
-def _restored(values: Array, dtype: np.dtype[np.generic]) -> Array:
+def _restored(values: Array, dtype: np.dtype[Any]) -> Array:
     """`values` in the input's type: integers truncate and saturate."""
     if values.dtype == dtype:
         return values
@@ -285,7 +285,11 @@ class Resize(Operator, since=19):
     )
 
     def infer(
-        self, X: Fact, roi: Fact | None = None, scales: Fact | None = None, sizes: Fact | None = None
+        self,
+        X: Fact,
+        roi: Fact | None = None,
+        scales: Fact | None = None,
+        sizes: Fact | None = None,
     ) -> Fact:
         self._check()
         if X.shape is None:
@@ -325,7 +329,7 @@ class Resize(Operator, since=19):
             ("nearest_mode", self.nearest_mode, _ROUNDINGS),
             ("keep_aspect_ratio_policy", self.keep_aspect_ratio_policy, _POLICIES),
         ):
-            if value is not None and value not in known:
+            if value not in known:
                 raise InferenceError(
                     f"Resize: {name} {quote(value)} is not one of {', '.join(known)}"
                 )
@@ -350,7 +354,7 @@ class Resize(Operator, since=19):
         for size in wanted:
             if isinstance(size, int) and size < 0:
                 raise InferenceError(f"Resize: size {size} is negative")
-        if self.keep_aspect_ratio_policy in {None, "stretch"}:
+        if self.keep_aspect_ratio_policy == "stretch":
             return list(wanted)
         ratios = [
             Fraction(new, size)
@@ -371,7 +375,7 @@ class Resize(Operator, since=19):
     ) -> Array:
         self._check()
         axes = self._axes(X.ndim)
-        coordinates = self.coordinate_transformation_mode or "asymmetric"
+        coordinates = self.coordinate_transformation_mode if self.version >= 11 else "asymmetric"
         crops = coordinates == "tf_crop_and_resize"
         starts, ends = self._regions(roi, len(axes)) if crops else ([0.0], [1.0])
         lines = {}
@@ -384,7 +388,8 @@ class Resize(Operator, since=19):
         elif scales is not None and scales.size:
             factors = _checked_scales(self.op_type, scales, len(axes))
             outputs = [
-                _scaled_size(X.shape[axis], factor) for axis, factor in zip(axes, factors, strict=True)
+                _scaled_size(X.shape[axis], factor)
+                for axis, factor in zip(axes, factors, strict=True)
             ]
             if crops:
                 outputs = [
@@ -402,13 +407,12 @@ class Resize(Operator, since=19):
         sampling = _Sampling(
             self.mode,
             coordinates,
-            self.nearest_mode or "floor",
-            -0.75 if self.cubic_coeff_a is None else self.cubic_coeff_a,
+            self.nearest_mode if self.version >= 11 else "floor",
+            self.cubic_coeff_a,
             bool(self.exclude_outside),
             bool(self.antialias),
         )
-        value = self.extrapolation_value or 0.0
-        return _resample(X, _only_changing(lines, sampling), sampling, value)
+        return _resample(X, _only_changing(lines, sampling), sampling, self.extrapolation_value)
 
     def _factor(self, old: Sequence[int], new: Sequence[DimLike], index: int) -> float:
         size, output = old[index], new[index]
@@ -449,7 +453,7 @@ class Upsample(Operator, since=10):
     deprecated = True
     history = (
         past(9, deprecated=False),
-        past(7, scales=was_attribute(AttributeType.FLOATS)),
+        past(7, scales=was_attribute(AttributeType.FLOATS, REQUIRED)),
         past(1, scales=ABSENT, T=(BOOL, INT32, INT64, FLOAT16, FLOAT, DOUBLE)),
     )
 

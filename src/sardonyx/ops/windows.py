@@ -17,12 +17,12 @@ from sardonyx.errors import InferenceError, quote
 from sardonyx.limits import DEFAULT, exceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
 
-__all__ = ["Axis", "Windows", "check_bytes", "output_dim", "slide", "spatial"]
+__all__ = ["Axis", "Windows", "check_bytes", "output_dim", "slide", "spatial", "trailing"]
 
 _LARGEST = 1 << 48
 _AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
@@ -60,7 +60,7 @@ class Axis:
         low, high = (-self.begin, self.size + self.end) if include_pad else (0, self.size)
         first = np.maximum(-((starts - low) // self.dilation), 0)
         last = np.minimum((high - 1 - starts) // self.dilation, self.kernel - 1)
-        return np.maximum(last - first + 1, 0)
+        return np.asarray(np.maximum(last - first + 1, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,7 @@ class Windows:
 
     def output(self, op_type: str, sizes: Sequence[DimLike]) -> Shape:
         """The number of windows along each axis of spatial `sizes`."""
-        return tuple(
-            output_dim(op_type, self, index, size) for index, size in enumerate(sizes)
-        )
+        return tuple(output_dim(op_type, self, index, size) for index, size in enumerate(sizes))
 
     def axes(self, op_type: str, sizes: Sequence[int]) -> list[Axis]:
         """The windows along each axis of known `sizes`, automatic padding worked out."""
@@ -173,6 +171,11 @@ def output_dim(op_type: str, windows: Windows, index: int, size: DimLike) -> Dim
     if windows.ceil_mode:
         return minimum(ceil_div(room, stride) + 1, maximum(ceil_div(start, stride), 0))
     return room // stride + 1
+
+
+def trailing(parts: Iterable[slice]) -> tuple[Any, ...]:
+    """The index that applies `parts` to the last dimensions."""
+    return (..., *parts)
 
 
 def check_bytes(shape: Sequence[int], itemsize: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from sardonyx.ir.types import (
 from sardonyx.ir.value import LazyType
 from sardonyx.wire.fields import Reader, collect, triples
 from sardonyx.wire.schema import message
-from sardonyx.wire.varint import encode_varint
 from sardonyx.wire.writing import bytes_field, int_field, text_field
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sardonyx.ir.types import DimLike, Type
     from sardonyx.wire.fields import Spans
 
-__all__ = ["decode_type", "dim_text", "encode_type", "lazy_type", "read_dim"]
+__all__ = ["decode_type", "encode_dim", "encode_type", "lazy_type", "read_dim"]
 
 _MEMBERS = (
     "tensor_type",
@@ -106,10 +106,11 @@ def _tensor_type(
         inner, first, last = reader.joined(found["shape"])
         parts = collect(inner, first, last, message("TensorShapeProto"))
         shape = []
-        rank = len(parts.get("dim", ())) // 3
+        dims = parts.get("dim", array("q"))
+        rank = len(dims) // 3
         if rank > reader.context.limits.rank:
             raise inner.limit("rank", reader.context.limits.rank, rank, first)
-        for _, a, b in triples(parts.get("dim", _NOTHING)):
+        for _, a, b in triples(dims):
             dim = collect(inner, a, b, message("Dimension"))
             shape.append(read_dim(inner, dim, a))
             denotations.append(_text(inner, dim.get("denotation")))
@@ -187,11 +188,4 @@ def encode_dim(dim: DimLike) -> bytes:
     """dim_value or dim_param, or nothing."""
     if dim is None:
         return b""
-    if isinstance(dim, Dim):
-        return text_field(2, dim_text(dim))
-    return b"\x08" + encode_varint(dim)
-
-
-def dim_text(dim: Dim) -> str:
-    """The dim_param that stands for `dim`."""
-    return str(dim)
+    return text_field(2, str(dim)) if isinstance(dim, Dim) else int_field(1, dim)

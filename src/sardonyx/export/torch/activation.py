@@ -7,7 +7,7 @@ from typing import Any
 
 from sardonyx import dtypes
 from sardonyx.errors import ExportError
-from sardonyx.export.torch.registry import TorchBuilder, TorchValue, translation
+from sardonyx.export.torch.registry import TorchBuilder, translation
 from sardonyx.ir.value import Value
 
 
@@ -239,11 +239,7 @@ def _causal(op: TorchBuilder, rows: Any, columns: Any) -> Value:
     zero, one = op.constant(0, dtypes.INT64), op.constant(1, dtypes.INT64)
     row = op.Range(zero, op.scalar(rows, dtypes.INT64), one)
     column = op.Range(zero, op.scalar(columns, dtypes.INT64), one)
-    above: Value = op.Less(op.unsqueeze(row, [1]), column)
-    visible: Value = op.Not(above)
-    del row, column
-    if op.opset >= 12:
-        return visible
+    visible: Value = op.Not(op.Less(op.unsqueeze(row, [1]), column))
     return visible
 
 
@@ -256,6 +252,3 @@ def _repeat_heads(op: TorchBuilder, query: Value, x: Value) -> Value:
     target = [*shape[:-2], groups, *shape[-2:]]
     repeated = op.Expand(wide, op.sizes(target))
     return op.reshape(repeated, [*shape[:-3], heads, *shape[-2:]])
-
-
-_ = TorchValue

@@ -1,0 +1,628 @@
+"""Ensembles of decision trees (ai.onnx.ml)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sardonyx.dtypes import DOUBLE, FLOAT, INT32, INT64, STRING
+from sardonyx.errors import ExecutionError, InferenceError, ModelError, quote
+from sardonyx.ir.tensor import Tensor  # noqa: TC001 - annotations are read at run time
+from sardonyx.ops import types
+from sardonyx.ops.fact import Fact
+from sardonyx.ops.operator import Operator
+from sardonyx.ops.schema import Input, Output, attribute, past
+from sardonyx.ops.windows import check_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sardonyx.ir.tensor import Array
+    from sardonyx.ir.types import DimLike
+
+LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)
+_MODES = {
+    "BRANCH_LEQ": LEQ,
+    "BRANCH_LT": LT,
+    "BRANCH_GTE": GTE,
+    "BRANCH_GT": GT,
+    "BRANCH_EQ": EQ,
+    "BRANCH_NEQ": NEQ,
+}
+_AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
+_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+_CELLS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Forest:
+    """Trees as arrays. A child or root >= 0 is an interior node, below 0 it is leaf ~child.
+
+    Leaf i casts the votes `vote_target`, `vote_weight` from `vote_start[i]` to
+    `vote_start[i + 1]`. A member node tests set `member_set[node]`; `member_codes` holds
+    set * len(members) + place in `members` of each element.
+    """
+
+    feature: Array
+    mode: Array
+    split: Array
+    on_true: Array
+    on_false: Array
+    missing_is_true: Array
+    roots: Array
+    vote_start: Array
+    vote_target: Array
+    vote_weight: Array
+    member_set: Array
+    members: Array
+    member_codes: Array
+
+    def check(self, op_type: str) -> None:
+        """Raise `ModelError` unless walking from any root ends in a leaf."""
+        count, leaves = len(self.feature), len(self.vote_start) - 1
+        for name, links in (
+            ("root", self.roots),
+            ("true branch", self.on_true),
+            ("false branch", self.on_false),
+        ):
+            if links.size and not (-leaves <= links.min() and links.max() < count):
+                raise ModelError(
+                    f"{op_type}: a {name} names a node or leaf that does not exist "
+                    f"({count} nodes, {leaves} leaves)"
+                )
+        if self.feature.size and self.feature.min() < 0:
+            raise ModelError(f"{op_type}: feature id {self.feature.min()} is negative")
+        children = np.concatenate([self.on_true, self.on_false])
+        parents = np.bincount(children[children >= 0], minlength=count)
+        # with one parent each and none for the roots, no walk from a root meets a node twice
+        if parents.size and (
+            parents.max() > 1 or parents[self.roots[self.roots >= 0]].max(initial=0) > 0
+        ):
+            self._check_acyclic(op_type, parents)
+
+    def _check_acyclic(self, op_type: str, parents: Array) -> None:
+        remaining = parents.tolist()
+        true, false = self.on_true.tolist(), self.on_false.tolist()
+        ready = [node for node, count in enumerate(remaining) if count == 0]
+        done = 0
+        while ready:
+            node = ready.pop()
+            done += 1
+            for child in (true[node], false[node]):
+                if child >= 0:
+                    remaining[child] -= 1
+                    if remaining[child] == 0:
+                        ready.append(child)
+        if done < len(remaining):
+            raise ModelError(f"{op_type}: the nodes' branches form a cycle")
+
+    def leaves(self, X: Array) -> Array:
+        """The leaf that each row reaches in each tree, [rows, trees]."""
+        state = np.broadcast_to(self.roots, (len(X), len(self.roots))).reshape(-1).copy()
+        rows = np.repeat(np.arange(len(X)), len(self.roots))
+        active = np.flatnonzero(state >= 0)
+        while active.size:
+            node = state[active]
+            value = X[rows[active], self.feature[node]]
+            taken = np.where(
+                np.isnan(value), self.missing_is_true[node], self._compare(node, value)
+            )
+            state[active] = np.where(taken, self.on_true[node], self.on_false[node])
+            active = active[state[active] >= 0]
+        return np.asarray(~state).reshape(len(X), len(self.roots))
+
+    def _compare(self, node: Array, value: Array) -> Array:
+        split, mode = self.split[node], self.mode[node]
+        modes = np.unique(mode)
+        results = np.zeros(len(node), bool)
+        for code in modes:
+            chosen = slice(None) if len(modes) == 1 else mode == code
+            x, s = value[chosen], split[chosen]
+            if code == MEMBER:
+                results[chosen] = self._is_member(node[chosen], x)
+            else:
+                results[chosen] = (x <= s, x < s, x >= s, x > s, x == s, x != s)[code]
+        return results
+
+    def _is_member(self, node: Array, value: Array) -> Array:
+        if not self.members.size:
+            return np.zeros(len(node), bool)
+        place = np.minimum(np.searchsorted(self.members, value), len(self.members) - 1)
+        code = self.member_set[node] * len(self.members) + place
+        return np.asarray((self.members[place] == value) & np.isin(code, self.member_codes))
+
+    def scores(self, X: Array, n_targets: int, aggregate: str) -> tuple[Array, Array]:
+        """What the leaves' votes add up to, [rows, n_targets] DOUBLE, and which had a vote."""
+        totals = np.zeros((len(X), n_targets))
+        voted = np.zeros((len(X), n_targets), bool)
+        block = max(1, _CELLS // max(len(self.roots), n_targets, 1))
+        for start in range(0, len(X), block):
+            stop = min(start + block, len(X))
+            leaf = self.leaves(X[start:stop])
+            counts = self.vote_start[leaf + 1] - self.vote_start[leaf]
+            total = int(counts.sum())
+            check_bytes((total,), 24)
+            ends = np.cumsum(counts.reshape(-1))
+            firsts = np.repeat(self.vote_start[leaf].reshape(-1) - (ends - counts.reshape(-1)),
+                               counts.reshape(-1))  # fmt: skip
+            votes = firsts + np.arange(total)
+            row = np.repeat(np.arange(stop - start), counts.sum(1))
+            cell = row * n_targets + self.vote_target[votes]
+            weight = self.vote_weight[votes]
+            size = (stop - start) * n_targets
+            part = _aggregated(cell, weight, size, aggregate)
+            if aggregate == "AVERAGE":
+                part /= max(len(self.roots), 1)
+            totals[start:stop] = part.reshape(-1, n_targets)
+            voted[start:stop].reshape(-1)[cell] = True
+        return totals, voted
+
+
+def _aggregated(cell: Array, weight: Array, size: int, aggregate: str) -> Array:
+    if aggregate in {"SUM", "AVERAGE"}:
+        return np.bincount(cell, weight, size)
+    start, function = (np.inf, np.minimum) if aggregate == "MIN" else (-np.inf, np.maximum)
+    result = np.full(size, start)
+    function.at(result, cell, weight)
+    touched = np.zeros(size, bool)
+    touched[cell] = True
+    return np.where(touched, result, 0.0)
+
+
+def _transformed(scores: Array, transform: str) -> Array:
+    with np.errstate(all="ignore"):
+        if transform == "LOGISTIC":
+            return np.asarray(np.tanh(scores / 2) / 2 + 0.5)
+        if transform in {"SOFTMAX", "SOFTMAX_ZERO"}:
+            powers = np.exp(scores - scores.max(1, keepdims=True, initial=-np.inf))
+            if transform == "SOFTMAX_ZERO":
+                powers = np.where(np.abs(scores) > 1e-7, powers, 0.0)
+            total = powers.sum(1, keepdims=True)
+            return np.asarray(np.where(total == 0, 0.0, powers / total))
+        if transform == "PROBIT":
+            return _probit(scores)
+    return scores
+
+
+def _probit(scores: Array) -> Array:
+    quantile = NormalDist().inv_cdf
+    flat = [
+        quantile(p) if 0 < p < 1 else {0.0: -np.inf, 1.0: np.inf}.get(p, np.nan)
+        for p in scores.reshape(-1).tolist()
+    ]
+    return np.array(flat, np.float64).reshape(scores.shape)
+
+
+def _features(op_type: str, X: Array, forest: _Forest) -> Array:
+    X = X.reshape(1, -1) if X.ndim == 1 else X
+    if X.ndim != 2:
+        raise InferenceError(f"{op_type}: X is [N, F], got rank {X.ndim}")
+    if forest.feature.size and X.shape[1] <= forest.feature.max():
+        raise ExecutionError(
+            f"{op_type}: the trees read feature {forest.feature.max()}, X has {X.shape[1]} features"
+        )
+    return (
+        X
+        if X.dtype.kind == "f" and X.itemsize > 2
+        else X.astype(np.float32 if X.dtype == np.float16 else np.float64)
+    )
+
+
+def _rows(op_type: str, X: Fact) -> DimLike:
+    if X.shape is None:
+        return None
+    if len(X.shape) not in {1, 2}:
+        raise InferenceError(f"{op_type}: X is [N, F], got rank {len(X.shape)}")
+    return X.shape[0] if len(X.shape) == 2 else 1
+
+
+def _choice(op_type: str, name: str, value: str | int, known: Sequence[str]) -> str:
+    if isinstance(value, int) and 0 <= value < len(known):
+        return known[value]
+    if isinstance(value, str) and value in known:
+        return value
+    raise ModelError(f"{op_type}: {name} {quote(value)} is not one of {', '.join(known)}")
+
+
+def _votes(leaf: Array, target: Array, weight: Array, leaves: int) -> tuple[Array, Array, Array]:
+    order = np.argsort(leaf, kind="stable")
+    counts = np.bincount(leaf, minlength=leaves)
+    start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return start, target[order], weight[order].astype(np.float64)
+
+
+def _same_lengths(op_type: str, **lists: Sequence[Any] | Array | None) -> int:
+    lengths = {name: len(values) for name, values in lists.items() if values is not None}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise ModelError(f"{op_type}: these attributes need one length, they have {listed}")
+    return next(iter(lengths.values()), 0)
+
+
+def _vector(tensor: Tensor | None) -> Array | None:
+    if tensor is None:
+        return None
+    array = tensor.numpy().reshape(-1)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _integers(values: Sequence[int]) -> Array:
+    return np.array(values, np.int64)
+
+
+class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
+    """The aggregated weights of the leaves that each row of X reaches, [N, n_targets]."""
+
+    X, Y = Input("T", "[N, F]."), Output("T", "[N, n_targets].")
+    T = types.FLOATS
+    aggregate_function: int = 1
+    leaf_targetids: tuple[int, ...] = attribute()
+    leaf_weights: Tensor = attribute()
+    membership_values: Tensor | None = None
+    n_targets: int | None = None
+    nodes_falseleafs: tuple[int, ...] = attribute()
+    nodes_falsenodeids: tuple[int, ...] = attribute()
+    nodes_featureids: tuple[int, ...] = attribute()
+    nodes_hitrates: Tensor | None = None
+    nodes_missing_value_tracks_true: tuple[int, ...] | None = None
+    nodes_modes: Tensor = attribute()
+    nodes_splits: Tensor = attribute()
+    nodes_trueleafs: tuple[int, ...] = attribute()
+    nodes_truenodeids: tuple[int, ...] = attribute()
+    post_transform: int = 0
+    tree_roots: tuple[int, ...] = attribute()
+
+    @property
+    def targets(self) -> int:
+        """The number of targets: what is given, or what the leaves need."""
+        needed = max(self.leaf_targetids, default=-1) + 1
+        count = needed if self.n_targets is None else self.n_targets
+        if needed > count or min(self.leaf_targetids, default=0) < 0 or count < 1:
+            raise ModelError(f"TreeEnsemble: a leaf_targetids value is outside [0, {count})")
+        return count
+
+    def infer(self, X: Fact) -> Fact:
+        return Fact.tensor(X.dtype, (_rows(self.op_type, X), self.targets))
+
+    @cached_property
+    def _forest(self) -> _Forest:
+        modes, splits = self.nodes_modes.numpy().reshape(-1), _vector(self.nodes_splits)
+        weights = _vector(self.leaf_weights)
+        assert splits is not None
+        assert weights is not None
+        missing = self.nodes_missing_value_tracks_true
+        count = _same_lengths(
+            self.op_type,
+            nodes_featureids=self.nodes_featureids,
+            nodes_modes=modes,
+            nodes_splits=splits,
+            nodes_truenodeids=self.nodes_truenodeids,
+            nodes_falsenodeids=self.nodes_falsenodeids,
+            nodes_trueleafs=self.nodes_trueleafs,
+            nodes_falseleafs=self.nodes_falseleafs,
+            nodes_missing_value_tracks_true=missing or None,
+        )
+        leaves = _same_lengths(
+            self.op_type, leaf_targetids=self.leaf_targetids, leaf_weights=weights
+        )
+        if modes.size and int(modes.max()) > MEMBER:
+            raise ModelError(f"TreeEnsemble: node mode {modes.max()} is not in [0, {MEMBER}]")
+        sets, members, codes = self._members(modes)
+        start, target, weight = _votes(
+            np.arange(leaves), _integers(self.leaf_targetids), weights, leaves
+        )
+        forest = _Forest(
+            _integers(self.nodes_featureids),
+            modes.astype(np.int64),
+            splits,
+            self._links("nodes_truenodeids", self.nodes_truenodeids, self.nodes_trueleafs),
+            self._links("nodes_falsenodeids", self.nodes_falsenodeids, self.nodes_falseleafs),
+            np.array(missing, bool) if missing else np.zeros(count, bool),
+            self._links("tree_roots", self.tree_roots, (0,) * len(self.tree_roots)),
+            start,
+            target,
+            weight,
+            sets,
+            members,
+            codes,
+        )
+        forest.check(self.op_type)
+        return forest
+
+    def _links(self, name: str, ids: Sequence[int], are_leaves: Sequence[int]) -> Array:
+        links = _integers(ids)
+        if links.size and links.min() < 0:
+            raise ModelError(f"TreeEnsemble: {name} has {links.min()}, an index is never negative")
+        return np.where(np.array(are_leaves, bool), ~links, links)
+
+    def _members(self, modes: Array) -> tuple[Array, Array, Array]:
+        testing = np.flatnonzero(modes == MEMBER)
+        sets = np.zeros(len(modes), np.int64)
+        sets[testing] = np.arange(len(testing))
+        values = _vector(self.membership_values)
+        if values is None:
+            values = np.zeros(0, np.float32)
+        ends = np.isnan(values)
+        count = int(ends.sum()) + (len(values) > 0 and not ends[-1])
+        if count != len(testing):
+            raise ModelError(
+                f"TreeEnsemble: membership_values holds {count} sets, "
+                f"{len(testing)} nodes test membership"
+            )
+        owner = np.cumsum(ends)[~ends]
+        members, place = np.unique(values[~ends], return_inverse=True)
+        return sets, members, np.unique(owner * max(len(members), 1) + place)
+
+    def reference(self, X: Array) -> Array:
+        forest = self._forest
+        aggregate = _choice(
+            self.op_type, "aggregate_function", self.aggregate_function, _AGGREGATES
+        )
+        transform = _choice(self.op_type, "post_transform", self.post_transform, _TRANSFORMS)
+        features = _features(self.op_type, X, forest)
+        check_bytes((len(features), self.targets), 8)
+        scores, _ = forest.scores(features, self.targets, aggregate)
+        with np.errstate(all="ignore"):
+            return _transformed(scores, transform).astype(X.dtype)
+
+
+class _Legacy(Operator):
+    """What the two older ensembles share: nodes named by a tree id and a node id."""
+
+    base_values: tuple[float, ...] | None = None
+    base_values_as_tensor: Tensor | None = attribute(None, since=3)
+    nodes_falsenodeids: tuple[int, ...] | None = None
+    nodes_featureids: tuple[int, ...] | None = None
+    nodes_hitrates: tuple[float, ...] | None = None
+    nodes_hitrates_as_tensor: Tensor | None = attribute(None, since=3)
+    nodes_missing_value_tracks_true: tuple[int, ...] | None = None
+    nodes_modes: tuple[str, ...] | None = None
+    nodes_nodeids: tuple[int, ...] | None = None
+    nodes_treeids: tuple[int, ...] | None = None
+    nodes_truenodeids: tuple[int, ...] | None = None
+    nodes_values: tuple[float, ...] | None = None
+    nodes_values_as_tensor: Tensor | None = attribute(None, since=3)
+    post_transform: str = "NONE"
+
+    def either(self, name: str) -> Array:
+        """The attribute `name`, or its twin that holds a tensor; empty where both are absent."""
+        tensor = _vector(getattr(self, f"{name}_as_tensor"))
+        if tensor is not None and tensor.size:
+            return tensor
+        return np.array(getattr(self, name) or (), np.float32)
+
+    def forest(
+        self,
+        tree_ids: Sequence[int] | None,
+        node_ids: Sequence[int] | None,
+        targets: Sequence[int] | None,
+        weights: Array,
+        n_targets: int,
+    ) -> _Forest:
+        """The trees; leaf (tree id, node id) votes for a target with a weight."""
+        trees, nodes = self.nodes_treeids or (), self.nodes_nodeids or ()
+        modes, splits = self.nodes_modes or (), self.either("nodes_values")
+        true, false = self.nodes_truenodeids or (), self.nodes_falsenodeids or ()
+        features = self.nodes_featureids or ()
+        missing = self.nodes_missing_value_tracks_true
+        count = _same_lengths(
+            self.op_type,
+            nodes_treeids=trees,
+            nodes_nodeids=nodes,
+            nodes_modes=modes,
+            nodes_values=splits,
+            nodes_truenodeids=true,
+            nodes_falsenodeids=false,
+            nodes_featureids=features,
+            nodes_missing_value_tracks_true=missing or None,
+        )
+        where = {pair: index for index, pair in enumerate(zip(trees, nodes, strict=True))}
+        if len(where) < count:
+            raise ModelError(f"{self.op_type}: two nodes of one tree have the same id")
+        # interior nodes are numbered 0, 1, ..., leaves ~0, ~1, ...
+        is_leaf = np.array([mode == "LEAF" for mode in modes], bool)
+        number = np.where(is_leaf, ~(np.cumsum(is_leaf) - 1), np.cumsum(~is_leaf) - 1)
+        inner = np.flatnonzero(~is_leaf).tolist()
+        roots: dict[int, int] = {}
+        for index, tree in enumerate(trees):
+            roots.setdefault(tree, int(number[index]))
+        start, target, weight = self._leaf_votes(
+            where, number, tree_ids or (), node_ids or (), targets or (), weights, n_targets
+        )
+        result = _Forest(
+            _integers([features[index] for index in inner]),
+            _integers([self._mode(modes[index]) for index in inner]),
+            splits[inner],
+            _integers([self._child(where, number, trees[i], true[i]) for i in inner]),
+            _integers([self._child(where, number, trees[i], false[i]) for i in inner]),
+            np.array([missing[i] for i in inner] if missing else [False] * len(inner), bool),
+            _integers(list(roots.values())),
+            start,
+            target,
+            weight,
+            np.zeros(len(inner), np.int64),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int64),
+        )
+        result.check(self.op_type)
+        return result
+
+    def _mode(self, mode: str) -> int:
+        if mode not in _MODES:
+            raise ModelError(f"{self.op_type}: node mode {quote(mode)} is unknown")
+        return _MODES[mode]
+
+    def _child(self, where: dict[tuple[int, int], int], number: Array, tree: int, node: int) -> int:
+        if (tree, node) not in where:
+            raise ModelError(
+                f"{self.op_type}: tree {tree} has no node {node}, a branch leads there"
+            )
+        return int(number[where[tree, node]])
+
+    def _leaf_votes(
+        self,
+        where: dict[tuple[int, int], int],
+        number: Array,
+        tree_ids: Sequence[int],
+        node_ids: Sequence[int],
+        targets: Sequence[int],
+        weights: Array,
+        n_targets: int,
+    ) -> tuple[Array, Array, Array]:
+        _same_lengths(
+            self.op_type, treeids=tree_ids, nodeids=node_ids, ids=targets, weights=weights
+        )
+        pairs = list(zip(tree_ids, node_ids, strict=True))
+        unknown = next((pair for pair in pairs if pair not in where), None)
+        if unknown:
+            raise ModelError(
+                f"{self.op_type}: a weight is for node {unknown[1]} of tree {unknown[0]}, "
+                "which does not exist"
+            )
+        target = _integers(targets)
+        if target.size and not (target.min() >= 0 and target.max() < n_targets):
+            raise ModelError(f"{self.op_type}: a weight's target is outside [0, {n_targets})")
+        leaf = ~number[_integers([where[pair] for pair in pairs])] if pairs else _integers([])
+        # a weight of an interior node never counts
+        counts = leaf >= 0
+        leaves = int((number < 0).sum())
+        return _votes(leaf[counts], target[counts], weights[counts], leaves)
+
+    def based(self, scores: Array) -> Array:
+        """`scores` plus the base values."""
+        base = self.either("base_values")
+        if base.size not in {0, 1, scores.shape[1]}:
+            raise ModelError(
+                f"{self.op_type}: {base.size} base_values for {scores.shape[1]} outputs"
+            )
+        return scores + base.astype(np.float64) if base.size else scores
+
+
+class TreeEnsembleRegressor(_Legacy, since=5, domain="ai.onnx.ml"):
+    """The aggregated weights of the leaves that each row of X reaches, [N, n_targets]."""
+
+    X, Y = Input("T", "[N, F]."), Output((FLOAT,), "[N, n_targets].")
+    T = (FLOAT, DOUBLE, INT64, INT32)
+    aggregate_function: str = "SUM"
+    n_targets: int | None = None
+    target_ids: tuple[int, ...] | None = None
+    target_nodeids: tuple[int, ...] | None = None
+    target_treeids: tuple[int, ...] | None = None
+    target_weights: tuple[float, ...] | None = None
+    target_weights_as_tensor: Tensor | None = attribute(None, since=3)
+    deprecated = True
+    history = past(3, deprecated=False), past(1)
+
+    @property
+    def targets(self) -> int:
+        """The number of targets: what is given, or what the weights need."""
+        count = self.n_targets or max(self.target_ids or (), default=0) + 1
+        if count < 1:
+            raise ModelError(f"TreeEnsembleRegressor: n_targets is {count}, not > 0")
+        return count
+
+    def infer(self, X: Fact) -> Fact:
+        return Fact.tensor(FLOAT, (_rows(self.op_type, X), self.targets))
+
+    @cached_property
+    def _forest(self) -> _Forest:
+        return self.forest(
+            self.target_treeids,
+            self.target_nodeids,
+            self.target_ids,
+            self.either("target_weights"),
+            self.targets,
+        )
+
+    def reference(self, X: Array) -> Array:
+        aggregate = _choice(
+            self.op_type, "aggregate_function", self.aggregate_function, _AGGREGATES
+        )
+        transform = _choice(self.op_type, "post_transform", self.post_transform, _TRANSFORMS)
+        features = _features(self.op_type, X, self._forest)
+        check_bytes((len(features), self.targets), 8)
+        scores, _ = self._forest.scores(features, self.targets, aggregate)
+        with np.errstate(all="ignore"):
+            return _transformed(self.based(scores), transform).astype(np.float32)
+
+
+class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
+    """The class with the highest score of each row of X, and all scores.
+
+    With two classes and votes for only one of them, that vote is the positive class's score:
+    the other's is 1 - score where all weights are positive, else its negative.
+    """
+
+    X = Input("T1", "[N, F].")
+    Y, Z = Output("T2", "[N]."), Output((FLOAT,), "[N, classes].")
+    T1, T2 = (FLOAT, DOUBLE, INT64, INT32), (STRING, INT64)
+    class_ids: tuple[int, ...] | None = None
+    class_nodeids: tuple[int, ...] | None = None
+    class_treeids: tuple[int, ...] | None = None
+    class_weights: tuple[float, ...] | None = None
+    class_weights_as_tensor: Tensor | None = attribute(None, since=3)
+    classlabels_int64s: tuple[int, ...] | None = None
+    classlabels_strings: tuple[str, ...] | None = None
+    deprecated = True
+    history = past(3, deprecated=False), past(1)
+
+    @cached_property
+    def labels(self) -> Array:
+        """The class labels."""
+        integers, strings = self.classlabels_int64s, self.classlabels_strings
+        if bool(integers) == bool(strings):
+            raise ModelError(
+                "TreeEnsembleClassifier needs one of classlabels_int64s and classlabels_strings"
+            )
+        if integers:
+            return _integers(integers)
+        found = np.empty(len(strings or ()), object)
+        found[:] = strings
+        return found
+
+    def infer(self, X: Fact) -> tuple[Fact, Fact]:
+        rows, labels = _rows(self.op_type, X), self.labels
+        dtype = STRING if labels.dtype == object else INT64
+        return Fact.tensor(dtype, (rows,)), Fact.tensor(FLOAT, (rows, len(labels)))
+
+    @cached_property
+    def _forest(self) -> _Forest:
+        return self.forest(
+            self.class_treeids,
+            self.class_nodeids,
+            self.class_ids,
+            self.either("class_weights"),
+            len(self.labels),
+        )
+
+    def reference(self, X: Array) -> tuple[Array, Array]:
+        transform = _choice(self.op_type, "post_transform", self.post_transform, _TRANSFORMS)
+        features = _features(self.op_type, X, self._forest)
+        count = len(self.labels)
+        check_bytes((len(features), count), 8)
+        scores, _ = self._forest.scores(features, count, "SUM")
+        if count == 2 and len(set(self.class_ids or ())) == 1:
+            best, scores = self._binary(scores, transform)
+        else:
+            scores = self.based(scores)
+            best = scores.argmax(1)
+            scores = _transformed(scores, transform)
+        with np.errstate(all="ignore"):
+            return self.labels[best], scores.astype(np.float32)
+
+    def _binary(self, scores: Array, transform: str) -> tuple[Array, Array]:
+        voted = (self.class_ids or (0,))[0]
+        base = self.either("base_values").astype(np.float64)
+        positive = scores[:, voted] + (base[-1] if base.size else 0.0)
+        weights = self.either("class_weights")
+        if weights.size and weights.min() >= 0:
+            best = (positive > 0.5).astype(np.int64)
+            pair = np.stack([1 - positive, positive], 1)
+        else:
+            best = (positive > 0).astype(np.int64)
+            pair = np.stack([-positive, positive], 1)
+        return best, _transformed(pair, transform)
