@@ -7,11 +7,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from single_operator import apply, by_onnxruntime, inferred
 
 from sardonyx.dims import Dim, evaluate, symbol
 from sardonyx.dtypes import from_numpy
 from sardonyx.ops.fact import Fact
+from single_operator import apply, by_onnxruntime, inferred
 
 
 def rng(*seed: int) -> np.random.Generator:
@@ -46,6 +46,7 @@ def compare(
     **attributes: Any,
 ) -> list[Any]:
     """Compare one operator with onnxruntime, then check inference; returns our outputs."""
+    inputs = tuple(None if value is None else np.asarray(value) for value in inputs)
     options = {"version": version, "n_outputs": n_outputs, **attributes}
     ours = apply(name, *inputs, **options)
     theirs = by_onnxruntime(name, *inputs, **{**options, "version": runtime_version or version})

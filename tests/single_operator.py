@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
-from onnx import helper
 
+from onnx import helper
 from sardonyx.dtypes import STRING, from_numpy
 from sardonyx.ops import registry
 from sardonyx.ops.bind import lift
 from sardonyx.ops.fact import Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 IR_VERSIONS = {7: 3, 8: 3, 9: 4, 10: 5, 11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 17: 8}
 
@@ -83,5 +85,3 @@ def assert_same(actual: Sequence[Any], expected: Sequence[Any]) -> None:
             assert ours.tolist() == theirs.tolist()
         else:
             np.testing.assert_array_equal(ours, theirs)
-
-

@@ -101,8 +101,8 @@ RANDOM = ("bernoulli", "training_dropout_default", "training_dropout_mask")
 def run_case(
     model: Model, inputs: list[Any], outputs: list[Any], rtol: float, atol: float, name: str
 ) -> None:
-    given = [value for value in model.graph.inputs]
-    feeds = {value.name: item for value, item in zip(given, inputs)}
+    given = list(model.graph.inputs)
+    feeds = {value.name: as_array(item) for value, item in zip(given, inputs)}
     results = sx.Session(model).run(None, feeds)
     assert len(results) >= len(outputs)
     compare_contents = not any(word in name for word in RANDOM)
@@ -122,9 +122,7 @@ def compare(expected: Any, actual: Any, rtol: float, atol: float, *, contents: b
         for a, b in zip(expected, actual):
             compare(a, b, rtol, atol, contents=contents)
         return
-    if isinstance(expected, onnx.TensorProto):
-        expected = onnx.numpy_helper.to_array(expected)
-    expected, actual = np.asarray(expected), np.asarray(actual)
+    expected, actual = np.asarray(as_array(expected)), np.asarray(actual)
     assert expected.shape == actual.shape
     if expected.dtype.kind in "OUS":
         assert actual.dtype == object
@@ -141,6 +139,12 @@ def compare(expected: Any, actual: Any, rtol: float, atol: float, *, contents: b
         np.testing.assert_allclose(
             actual.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol
         )
+
+
+def as_array(item: Any) -> Any:
+    if isinstance(item, onnx.TensorProto):
+        return decode_tensor(item.SerializeToString()).numpy()
+    return item
 
 
 def hold_against(inferred: Any, actual: Any) -> None:

@@ -4,13 +4,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from differential import close, compare, normal, rng
-from single_operator import apply, inferred
 
+from differential import close, compare, normal, rng
 from sardonyx.dims import symbol
 from sardonyx.dtypes import FLOAT
 from sardonyx.errors import LimitError, ModelError
 from sardonyx.ops.fact import Fact
+from single_operator import apply, inferred
 
 CONVOLUTIONS = [
     ((2, 3, 9, 8), (4, 3, 3, 3), {}),
@@ -37,7 +37,11 @@ def test_conv(x, w, attributes, version):
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_conv_in_other_types_is_the_wide_one_rounded(dtype):
-    x, w, b = normal(2, 3, 9, 8, dtype=dtype), normal(4, 3, 3, 3, dtype=dtype), normal(4, dtype=dtype)
+    x, w, b = (
+        normal(2, 3, 9, 8, dtype=dtype),
+        normal(4, 3, 3, 3, dtype=dtype),
+        normal(4, dtype=dtype),
+    )
     wide = torch.nn.functional.conv2d(
         *(torch.from_numpy(array.astype(np.float64)) for array in (x, w, b)), padding=1
     ).numpy()
@@ -53,7 +57,11 @@ def test_conv_in_blocks_of_rows_equals_torch():
 TRANSPOSED = [
     ((2, 4, 5, 6), (4, 3, 3, 3), {}),
     ((1, 4, 5, 6), (4, 2, 3, 2), {"group": 2, "strides": (2, 3), "pads": (1, 0, 0, 1)}),
-    ((1, 4, 5, 6), (4, 2, 3, 3), {"strides": (2, 2), "output_padding": (1, 1), "dilations": (2, 1)}),
+    (
+        (1, 4, 5, 6),
+        (4, 2, 3, 3),
+        {"strides": (2, 2), "output_padding": (1, 1), "dilations": (2, 1)},
+    ),
     ((1, 2, 7), (2, 3, 4), {"auto_pad": "SAME_UPPER", "strides": (3,)}),
     ((1, 2, 7), (2, 3, 4), {"auto_pad": "SAME_LOWER", "strides": (3,)}),
     ((1, 2, 7), (2, 3, 4), {"auto_pad": "VALID", "strides": (2,)}),
@@ -73,9 +81,7 @@ def test_conv_transpose(x, w, attributes):
 def test_conv_integer(types):
     x = rng(1).integers(0, 256, (1, 4, 7, 7)).astype(types[0])
     w = rng(2).integers(0, 256, (6, 2, 3, 3)).astype(types[1])
-    compare(
-        "ConvInteger", x, w, types[0](127), types[1](3), version=10, group=2, pads=(1, 1, 1, 1)
-    )
+    compare("ConvInteger", x, w, types[0](127), types[1](3), version=10, group=2, pads=(1, 1, 1, 1))
 
 
 def test_symbolic_sizes_stay_exact():
@@ -102,7 +108,10 @@ def test_symbolic_sizes_stay_exact():
 )
 @pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
 def test_impossible_attributes_are_refused(name, attributes):
-    if name == "ConvTranspose" and attributes in ({"dilations": (9, 9)}, {"pads": (1 << 62, 0, 0, 0)}):
+    if name == "ConvTranspose" and attributes in (
+        {"dilations": (9, 9)},
+        {"pads": (1 << 62, 0, 0, 0)},
+    ):
         pytest.skip("it fits")
     with pytest.raises(ModelError):
         apply(name, normal(1, 3, 5, 5), normal(3, 3, 3, 3), version=11, **attributes)

@@ -7,12 +7,12 @@ import itertools
 import ml_dtypes
 import numpy as np
 import pytest
-from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 from sardonyx import dtypes
 from sardonyx.dims import evaluate, minimum, symbol
 from sardonyx.errors import ExecutionError, InferenceError, LimitError, SardonyxError
 from sardonyx.ops.fact import Fact, shape_value
+from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 N, S = symbol("N"), symbol("S")
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -57,7 +57,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name, inputs, n_outputs, attributes", CASES)
+@pytest.mark.parametrize(("name", "inputs", "n_outputs", "attributes"), CASES)
 def test_equals_onnxruntime_and_inference(
     name: str, inputs: tuple, n_outputs: int, attributes: dict
 ) -> None:
@@ -93,7 +93,7 @@ def test_slices_that_numpy_agrees_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, facts, n_outputs, attributes, expected",
+    ("name", "facts", "n_outputs", "attributes", "expected"),
     [
         ("Slice", (floats(N), dims(0), dims(S)), 1, {}, [(minimum(N, S),)]),
         ("Slice", (floats(N, 4), dims(1), dims(2**63 - 1), dims(1)), 1, {}, [(N, 3)]),
@@ -129,7 +129,7 @@ def test_concat_keeps_what_is_known_of_its_contents() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, inputs, attributes",
+    ("name", "inputs", "attributes"),
     [
         ("Slice", (X, ints(0), ints(1), ints(0), ints(0)), {}),
         ("Slice", (X, ints(0, 0), ints(1)), {}),
@@ -159,7 +159,7 @@ def test_what_cannot_fit_is_refused(name: str, inputs: tuple, attributes: dict) 
 
 
 @pytest.mark.parametrize(
-    "name, inputs",
+    ("name", "inputs"),
     [
         ("Tile", (X, ints(1 << 40, 1 << 40, 1))),
         ("Pad", (X, ints(0, 0, 0, 1 << 50, 0, 0))),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 from sardonyx import dtypes
 from sardonyx.dims import evaluate, symbol
 from sardonyx.errors import ExecutionError, InferenceError, LimitError, ModelError
 from sardonyx.ir import ArrayTensor, SparseTensor
 from sardonyx.ops.fact import Fact, shape_value
+from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 N, S = symbol("N"), symbol("S")
 
@@ -25,7 +25,7 @@ def dim(value: object) -> Fact:
 
 
 @pytest.mark.parametrize(
-    "attribute, value, expected",
+    ("attribute", "value", "expected"),
     [
         ("value_int", 3, np.array(3, np.int64)),
         ("value_ints", (1, 2), np.array([1, 2], np.int64)),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 from sardonyx import dtypes
 from sardonyx.dims import symbol
 from sardonyx.errors import ExecutionError, InferenceError, LimitError
 from sardonyx.ops.fact import Fact, shape_value
+from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 N, S = symbol("N"), symbol("S")
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -58,7 +58,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name, inputs, attributes", CASES)
+@pytest.mark.parametrize(("name", "inputs", "attributes"), CASES)
 def test_equals_onnxruntime_and_inference(name: str, inputs: tuple, attributes: dict) -> None:
     inputs = tuple(np.asarray(value) for value in inputs)
     actual = apply(name, *inputs, version=18, **attributes)
@@ -70,7 +70,7 @@ def test_equals_onnxruntime_and_inference(name: str, inputs: tuple, attributes: 
 
 
 @pytest.mark.parametrize(
-    "name, facts, attributes, expected",
+    ("name", "facts", "attributes", "expected"),
     [
         ("Gather", (floats(N, 4), indices_of(S, 2)), {"axis": 1}, (N, S, 2)),
         ("GatherElements", (floats(N, 4), indices_of(S, 2)), {}, (S, 2)),
@@ -98,7 +98,7 @@ def test_gather_moves_symbols() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, inputs, attributes",
+    ("name", "inputs", "attributes"),
     [
         ("Gather", (X, ints(2)), {}),
         ("Gather", (X, ints(-(2**63))), {}),
@@ -124,7 +124,7 @@ def test_hostile_data_is_an_error(name: str, inputs: tuple, attributes: dict) ->
 
 
 @pytest.mark.parametrize(
-    "name, facts, attributes",
+    ("name", "facts", "attributes"),
     [
         ("Gather", (floats(2), indices_of()), {"axis": 1}),
         ("Gather", (floats(), indices_of()), {}),
@@ -161,8 +161,9 @@ def test_empty_index_tuples_name_the_whole_data() -> None:
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_small_floats_accumulate_wide(dtype: type) -> None:
     ones = np.ones(1000, dtype)
-    total = apply("ScatterElements", np.zeros(1, dtype), np.zeros(1000, np.int64), ones,
-                  reduction="add")[0]
+    total = apply(
+        "ScatterElements", np.zeros(1, dtype), np.zeros(1000, np.int64), ones, reduction="add"
+    )[0]
     assert total.dtype == dtype
     assert total.astype(float).item() == 1000
 

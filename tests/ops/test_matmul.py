@@ -5,13 +5,13 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
-from differential import close, compare, normal, rng
-from single_operator import apply, inferred
 
+from differential import close, compare, normal, rng
 from sardonyx.dims import symbol
 from sardonyx.dtypes import FLOAT
 from sardonyx.errors import LimitError, ModelError
 from sardonyx.ops.fact import Fact
+from single_operator import apply, inferred
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,9 @@ def test_matmul_integer(zero_a, zero_b):
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 def test_einsum_equals_numpy(equation, shapes, dtype):
-    arrays = [np.asarray(rng(i).integers(-5, 5, shape)).astype(dtype) for i, shape in enumerate(shapes)]
+    arrays = [
+        np.asarray(rng(i).integers(-5, 5, shape)).astype(dtype) for i, shape in enumerate(shapes)
+    ]
     (result,) = apply("Einsum", *arrays, version=12, equation=equation)
     expected = np.einsum(equation.replace(" ", ""), *arrays)
     assert result.dtype == dtype

@@ -5,10 +5,10 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
-from differential import close, compare, normal, rng
-from single_operator import apply
 
+from differential import close, compare, normal, rng
 from sardonyx.errors import LimitError, ModelError
+from single_operator import apply
 
 WINDOWS = [
     ((2, 3, 9, 8), {"kernel_shape": (3, 3)}),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from build import from_text
-from single_operator import apply, assert_same, inferred
 
+from build import from_text
 from sardonyx import dtypes
 from sardonyx.dims import symbol
 from sardonyx.errors import ExecutionError, InferenceError
@@ -14,6 +13,7 @@ from sardonyx.infer import infer
 from sardonyx.ir import OptionalType, SequenceType, TensorType
 from sardonyx.ops.fact import Fact
 from sardonyx.reference import Evaluator
+from single_operator import apply, assert_same, inferred
 
 N = symbol("N")
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -49,7 +49,7 @@ def test_sequences_behave_as_python_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, inputs",
+    ("name", "inputs"),
     [
         ("SequenceAt", (ITEMS, ints(3))),
         ("SequenceAt", ([], ints(0))),
@@ -88,7 +88,7 @@ def test_concat_from_sequence() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, facts, attributes, expected",
+    ("name", "facts", "attributes", "expected"),
     [
         ("SequenceConstruct", (floats(N, 2), floats(3, 2)), {}, sequence(None, 2)),
         ("SequenceConstruct", (floats(N, 2), floats(N, 2)), {}, sequence(N, 2)),

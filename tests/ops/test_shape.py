@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 from sardonyx import dtypes
 from sardonyx.dims import symbol
 from sardonyx.errors import ExecutionError, InferenceError, LimitError
 from sardonyx.ops.fact import Fact, shape_value
+from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 N, S = symbol("N"), symbol("S")
 
@@ -53,7 +53,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name, inputs, attributes", CASES)
+@pytest.mark.parametrize(("name", "inputs", "attributes"), CASES)
 def test_equals_onnxruntime_and_inference(name: str, inputs: tuple, attributes: dict) -> None:
     actual = apply(name, *inputs, version=21, **attributes)
     assert_same(actual, by_onnxruntime(name, *inputs, version=21, **attributes))
@@ -62,7 +62,7 @@ def test_equals_onnxruntime_and_inference(name: str, inputs: tuple, attributes: 
 
 
 @pytest.mark.parametrize(
-    "name, facts, attributes, expected",
+    ("name", "facts", "attributes", "expected"),
     [
         ("Reshape", (floats(N, 4, 3), dims(0, -1)), {}, (N, 12)),
         ("Reshape", (floats(N, S, 8), dims(-1, 8)), {}, (N * S, 8)),
@@ -99,7 +99,7 @@ def test_movers_carry_symbols_through_their_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, facts, attributes",
+    ("name", "facts", "attributes"),
     [
         ("Reshape", (floats(2, 3), dims(4, 2)), {}),
         ("Reshape", (floats(2, 3), dims(-1, -1)), {}),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 from sardonyx import dtypes
 from sardonyx.dims import symbol
 from sardonyx.errors import ExecutionError, InferenceError
 from sardonyx.ops.fact import Fact, shape_value
+from single_operator import apply, assert_same, by_onnxruntime, inferred
 
 N = symbol("N")
 RANDOM = np.random.default_rng(3)

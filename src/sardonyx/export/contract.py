@@ -69,9 +69,10 @@ FRAMEWORKS: Final[dict[str, str]] = {"torch": "sardonyx.export.torch"}
 
 
 def exporter_of(model: Any, args: tuple[Any, ...]) -> Exporter:
-    """The exporter for `model`, known by where its type (for a plain function, its arguments'
+    """The exporter for `model`, known by the package that defines its type.
 
-    types) is defined. Nothing is imported but the exporter found.
+    A plain function is known by the types of its arguments. Nothing is imported but the
+    exporter found.
     """
     found = _framework_of(model)
     if found is None and callable(model):
@@ -83,7 +84,7 @@ def exporter_of(model: Any, args: tuple[Any, ...]) -> Exporter:
             f"no framework is known that a {kind} belongs to",
             hint=f"models of {known} can be exported; a plain function is known by its arguments",
         )
-    exporter: Exporter = import_module(FRAMEWORKS[found])  # type: ignore[assignment]
+    exporter: Exporter = import_module(FRAMEWORKS[found])
     return exporter
 
 

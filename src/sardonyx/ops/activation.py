@@ -142,9 +142,8 @@ class Gelu(Unary, since=20):
 
     def compute(self, X: Array) -> Array:
         if self.approximate == "tanh":
-            return rounded(
-                lambda x: 0.5 * x * (1 + np.tanh(_GELU_SCALE * (x + 0.044715 * x**3))), X
-            )
+            # (1 + tanh(u)) / 2 -> sigmoid(2 * u), which does not cancel for negative u
+            return rounded(lambda x: x * _sigmoid(_GELU_SCALE * (x + 0.044715 * x**3)), X)
         if self.approximate != "none":
             raise ModelError(
                 f"Gelu approximate {quote(self.approximate)}", hint='it is "none" or "tanh"'
@@ -152,7 +151,7 @@ class Gelu(Unary, since=20):
         return rounded(lambda x: 0.5 * x * erfc(x / -np.sqrt(2)), X)
 
 
-_GELU_SCALE: Final = float(np.sqrt(2 / np.pi))
+_GELU_SCALE: Final = 2 * float(np.sqrt(2 / np.pi))
 
 
 class Shrink(Unary, since=9):

@@ -36,7 +36,7 @@ from sardonyx.errors import ExecutionError, InferenceError, ModelError, quote
 from sardonyx.ir.node import AttributeType
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
-from sardonyx.ops.numeric import to_integer
+from sardonyx.ops.numeric import is_small_float, to_integer
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import REQUIRED, AttributeSpec, Input, Output, attribute, past
 
@@ -168,6 +168,7 @@ def convert(array: Array, target: DType, *, saturate: bool = True, round_mode: s
     with np.errstate(all="ignore"):
         if source is target:
             return np.array(array)
+        array = _native(array, source)
         if target is BOOL:
             return np.asarray(array != np.zeros((), array.dtype))
         if target is FLOAT8E8M0:
@@ -176,9 +177,14 @@ def convert(array: Array, target: DType, *, saturate: bool = True, round_mode: s
             return _to_float8(array, target, saturate)
         if target.is_integer and source.is_floating:
             return _truncated(array, target)
-        if source.is_integer and source.bits < 8:
-            array = array.astype(np.int8)
         return array.astype(target.numpy)
+
+
+def _native(array: Array, source: DType) -> Array:
+    """`array` exactly in a type that NumPy itself has."""
+    if source.is_integer and source.bits < 8:
+        return array.astype(np.int8)
+    return array.astype(np.float32) if is_small_float(array.dtype) else array
 
 
 def _truncated(array: Array, target: DType) -> Array:
@@ -192,8 +198,8 @@ def _truncated(array: Array, target: DType) -> Array:
 
 
 def _to_float8(array: Array, target: DType, saturate: bool) -> Array:
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64 if array.dtype.kind in "iu" else np.float32)
+    if array.dtype.kind in "biu":
+        array = array.astype(np.float64)
     result = array.astype(target.numpy)
     if saturate:
         finfo: Any = ml_dtypes.finfo
@@ -232,9 +238,7 @@ def _written(array: Array) -> Array:
     result = np.empty(array.shape, object)
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)
-    elif array.dtype.kind == "V":
-        source = dtypes.from_numpy(array.dtype)
-        array = array.astype(np.float32 if source.is_floating else np.int8)
+    array = _native(array, dtypes.from_numpy(array.dtype))
     result[...] = array.astype(str).astype(object)
     if array.dtype.kind == "f":
         result[np.isnan(array)] = "NaN"

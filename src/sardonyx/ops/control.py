@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -84,27 +85,40 @@ class If(ControlFlow, since=25):
         return tuple(run_graph(chosen, []))
 
 
+_NESTING: ContextVar[int] = ContextVar("loops being inferred", default=0)
+_DEEPEST_PRECISE: Final = 3
+
+
 def _settle(
-    infer_graph: GraphInfer,
-    body: Graph,
-    states: Sequence[Fact],
-    before: Sequence[Fact],
-    after: Sequence[Fact],
-    first_state: int,
+    infer_graph: GraphInfer, body: Graph, before: Sequence[Fact], states: Sequence[Fact]
 ) -> tuple[list[Fact], list[Fact]]:
     """Facts of `states` that hold before and after every iteration, and the body's outputs then.
 
-    The body takes `before`, the states and `after`, and returns the states from `first_state`
-    on. A state's fact is weakened until an iteration keeps it: first dims, then the rank.
+    The body takes `before` and the states, and returns a condition and the states. A state's
+    fact is weakened until an iteration keeps it: first dims, then the rank. Loops deep within
+    loops get the weakest facts at once, so that the passes over a body stay few.
     """
+    token = _NESTING.set(_NESTING.get() + 1)
+    try:
+        if _NESTING.get() > _DEEPEST_PRECISE:
+            weakest = [_weakened(fact, 1) for fact in states]
+            return weakest, infer_graph(body, [*before, *weakest])
+        return _weaken_until_stable(infer_graph, body, before, states)
+    finally:
+        _NESTING.reset(token)
+
+
+def _weaken_until_stable(
+    infer_graph: GraphInfer, body: Graph, before: Sequence[Fact], states: Sequence[Fact]
+) -> tuple[list[Fact], list[Fact]]:
     current = list(states)
     for attempt in count():
-        outputs = infer_graph(body, [*before, *current, *after])
-        if len(outputs) < first_state + len(current):
+        outputs = infer_graph(body, [*before, *current])
+        if len(outputs) < 1 + len(current):
             raise InferenceError(
                 f"the loop carries {len(current)} values, its body returns {len(outputs)} outputs"
             )
-        returned = outputs[first_state : first_state + len(current)]
+        returned = outputs[1 : 1 + len(current)]
         joined = [join(a, b) for a, b in zip(current, returned, strict=True)]
         changed = [not _same(a, b) for a, b in zip(current, joined, strict=True)]
         if not any(changed):
@@ -125,7 +139,7 @@ def _weakened(fact: Fact, attempt: int) -> Fact:
     if attempt == 0:
         return fact
     if attempt <= 2:
-        return Fact.tensor(fact.dtype) if isinstance(fact.type, TensorType) else Fact(fact.type)
+        return Fact.tensor(fact.dtype) if isinstance(fact.type, TensorType) else Fact()
     return Fact()
 
 
@@ -157,9 +171,7 @@ class Loop(ControlFlow, since=25):
     ) -> tuple[Fact, ...]:
         counter = Fact.tensor(INT64, _scalar_shape(self.body, 0))
         condition = Fact.tensor(BOOL, _scalar_shape(self.body, 1))
-        states, outputs = _settle(
-            infer_graph, self.body, v_initial, [counter, condition], [], first_state=1
-        )
+        states, outputs = _settle(infer_graph, self.body, [counter, condition], v_initial)
         trips = self._trips(M, cond, outputs[0])
         scans = [
             Fact()
@@ -303,10 +315,11 @@ class Scan(ControlFlow, since=25):
             place = normalized("Scan", axis, len(fact.shape))
             length = unify(length, fact.shape[place])
             slices.append(Fact.tensor(fact.dtype, fact.shape[:place] + fact.shape[place + 1 :]))
-        finals, outputs = _settle(infer_graph, self.body, states, [], slices, first_state=0)
-        collected = outputs[len(finals) :]
+        states = [Fact(fact.type) for fact in states]
+        outputs = infer_graph(self.body, [*states, *slices])
+        results = _constant_states(states, outputs)
+        collected = outputs[len(states) :]
         placed = self._list(self.scan_output_axes, len(collected), "scan_output_axes")
-        results = [Fact(fact.type) for fact in finals]
         for fact, axis in zip(collected, placed, strict=True):
             shape = fact.shape
             if shape is not None:
@@ -351,23 +364,31 @@ class Scan(ControlFlow, since=25):
         directions: list[int],
         steps: int | None,
     ) -> tuple[list[Array], list[list[Array]]]:
-        """The final states and the elements of each scan output, for slices along axis 0."""
+        """The final states and the elements of each scan output, for slices along axis 0.
+
+        Only the first `steps` are taken, and a reversed input begins at the last of them.
+        """
         lengths = {len(array) for array in scanned}
         if len(lengths) != 1:
             raise ExecutionError(f"Scan requires scan inputs of one length, got {sorted(lengths)}")
-        length = lengths.pop()
+        total = lengths.pop() if steps is None else steps
         count = len(states)
         if len(self.body.outputs) < count:
             raise ExecutionError(
                 f"Scan carries {count} states, its body returns {len(self.body.outputs)} outputs"
             )
         collected: list[list[Array]] = [[] for _ in self.body.outputs[count:]]
-        for step in range(length if steps is None else steps):
+        for step in range(total):
             slices = [
-                array[length - 1 - step if backward else step]
+                array[total - 1 - step if backward else step]
                 for array, backward in zip(scanned, directions, strict=True)
             ]
             outputs = run_graph(self.body, [*states, *(np.asarray(part) for part in slices)])
+            if any(a.shape != b.shape for a, b in zip(states, outputs, strict=False)):
+                raise ExecutionError(
+                    f"Scan states of shapes {[list(state.shape) for state in states]} become "
+                    f"{[list(state.shape) for state in outputs[:count]]}"
+                )
             states = list(outputs[:count])
             for part, value in zip(collected, outputs[count:], strict=True):
                 part.append(value)
@@ -408,6 +429,27 @@ class Scan(ControlFlow, since=25):
         if not rows:
             raise ExecutionError("Scan-8 of an empty batch")
         return tuple([np.stack(column) for column in zip(*rows, strict=True)])
+
+
+def _constant_states(states: list[Fact], returned: Sequence[Fact]) -> list[Fact]:
+    """Facts of the states of a Scan, whose shapes no iteration may change."""
+    if len(returned) < len(states):
+        raise InferenceError(
+            f"Scan carries {len(states)} states, its body returns {len(returned)} outputs"
+        )
+    found = []
+    for before, after in zip(states, returned, strict=False):
+        shape, dtype = before.shape, before.dtype or after.dtype
+        if shape is None or after.shape is None:
+            found.append(Fact.tensor(dtype, shape or after.shape))
+            continue
+        if len(shape) != len(after.shape):
+            raise InferenceError(
+                f"Scan state of shape {shape_text(shape)} becomes {shape_text(after.shape)}"
+            )
+        dims = [unify(a, b) for a, b in zip(shape, after.shape, strict=True)]
+        found.append(Fact.tensor(dtype, dims))
+    return found
 
 
 def _inner(fact: Fact) -> Fact:

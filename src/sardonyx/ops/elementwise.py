@@ -41,8 +41,9 @@ class Unary(Operator):
         return same_as(X) if self.result is None else Fact.tensor(self.result, X.shape)
 
     def reference(self, X: Array) -> Array:
-        if X.dtype == object and self.exact is not None:
-            return over_objects(type(self).exact, X)  # type: ignore[arg-type]
+        exact = type(self).exact
+        if X.dtype == object and exact is not None:
+            return over_objects(exact, X)
         return self.compute(X)
 
     def compute(self, X: Array) -> Array:
@@ -82,8 +83,9 @@ class Binary(Operator):
         if self.version < 7:
             B = self._aligned(A, B)
         check_broadcast(self.op_type, A, B)
-        if object in (A.dtype, B.dtype) and self.exact is not None:
-            return over_objects(type(self).exact, A, B)  # type: ignore[arg-type]
+        exact = type(self).exact
+        if exact is not None and object in (A.dtype, B.dtype):
+            return over_objects(exact, A, B)
         return self.compute(A, B)
 
     def compute(self, A: Array, B: Array) -> Array:
@@ -135,8 +137,9 @@ class Variadic(Operator):
                 f"{self.op_type}-{self.version} does not broadcast, the shapes are "
                 f"{', '.join(str(list(array.shape)) for array in data)}"
             )
-        if self.exact is not None and any(array.dtype == object for array in data):
-            return over_objects(type(self).exact, *data)  # type: ignore[arg-type]
+        exact = type(self).exact
+        if exact is not None and any(array.dtype == object for array in data):
+            return over_objects(exact, *data)
         return rounded(type(self).function, *data)
 
 

@@ -159,11 +159,11 @@ class Gemm(Operator, since=13):
         return (shape[1], shape[0]) if transposed else (shape[0], shape[1])
 
     def _check_addend(self, C: Shape, Y: Shape) -> None:
-        fits = len(C) <= 2
+        can_broadcast = self.version >= 7 or self.broadcast
+        fits = len(C) <= 2 if can_broadcast else len(C) == 2
         for c, y in zip(reversed(C), reversed(Y), strict=False):
             if c is None or y is None:
                 continue
-            can_broadcast = self.version >= 7 or self.broadcast
             if known_equal(c, y) is False and not (c == 1 and can_broadcast):
                 fits = False
         if not fits:

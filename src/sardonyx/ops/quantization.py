@@ -217,7 +217,7 @@ class QuantizeLinear(Operator, since=28):
         with np.errstate(all="ignore"):
             quotient = np.asarray(self._divide(_real(x), scale, y_scale.dtype))
             if target.is_integer:
-                quotient = np.rint(quotient)
+                quotient = np.nan_to_num(np.rint(quotient), nan=0.0, posinf=np.inf, neginf=-np.inf)
             if y_zero_point is not None:
                 quotient = quotient + _spread(
                     y_zero_point.astype(np.float32), x, self._axis, block

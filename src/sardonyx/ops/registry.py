@@ -37,10 +37,11 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "recurrent": "GRU LSTM RNN",
         "resize": "Resize Upsample",
         "control": "If Loop Scan",
-        "data": "CenterCropPad Concat DepthToSpace Pad Slice SpaceToDepth Split Tile",
+        "data": "Concat DepthToSpace Slice SpaceToDepth Split Tile",
         "generate": "Constant ConstantOfShape EyeLike Range",
         "indexing": "Compress Gather GatherElements GatherND NonZero OneHot ReverseSequence Scatter "
         "ScatterElements ScatterND Trilu",
+        "padding": "CenterCropPad Pad",
         "sequence": "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt "
         "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap "
         "SplitToSequence",

@@ -66,26 +66,31 @@ class _Line:
     def coordinates(self, mode: str) -> Array:
         """Where each output element lies on the input's axis, in float32's precision."""
         x = np.arange(self.output, dtype=np.float64)
+        if mode == "pytorch_half_pixel" and self.output <= 1:
+            return np.zeros(self.output)
         if mode in {"half_pixel", "pytorch_half_pixel"}:
-            if mode == "pytorch_half_pixel" and self.output <= 1:
-                return np.zeros(self.output)
-            place = (x + 0.5) / self.scale - 0.5
-        elif mode == "half_pixel_symmetric":
+            return _single(self._middles() - 0.5)
+        if mode == "half_pixel_symmetric":
             offset = self.size / 2 * (1 - self.output / self.length)
-            place = offset + (x + 0.5) / self.scale - 0.5
-        elif mode == "align_corners":
-            place = x * ((self.size - 1) / (self.length - 1)) if self.length != 1 else x * 0
-        elif mode == "asymmetric":
-            place = x / self.scale
-        elif mode == "tf_half_pixel_for_nn":
-            place = (x + 0.5) / self.scale
-        elif self.output > 1:
+            return _single(offset + self._middles() - 0.5)
+        if mode == "align_corners":
+            return _single(x * ((self.size - 1) / (self.length - 1)) if self.length != 1 else x * 0)
+        if mode == "asymmetric":
+            return _single(x / self.scale)
+        if mode == "tf_half_pixel_for_nn":
+            return self._middles()
+        if self.output > 1:
             span = (self.end - self.start) * (self.size - 1)
-            place = self.start * (self.size - 1) + x * (span / (self.output - 1))
-        else:
-            place = x + 0.5 * (self.start + self.end) * (self.size - 1)
-        # a scale is a FLOAT: 3 / 0.6 is to be 5, not 4.9999998
-        return place.astype(np.float32).astype(np.float64)
+            return _single(self.start * (self.size - 1) + x * (span / (self.output - 1)))
+        return _single(x + 0.5 * (self.start + self.end) * (self.size - 1))
+
+    def _middles(self) -> Array:
+        return _single((np.arange(self.output, dtype=np.float64) + 0.5) / self.scale)
+
+
+def _single(place: Array) -> Array:
+    """`place` rounded to float32: a scale is a FLOAT, and 3 / 0.6 is to be 5, not 4.9999998."""
+    return place.astype(np.float32).astype(np.float64)
 
 
 def _nearest(place: Array, size: int, rounding: str) -> Array:

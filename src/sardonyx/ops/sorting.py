@@ -15,7 +15,7 @@ from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import ABSENT, REQUIRED, Input, Output, attribute, past
-from sardonyx.ops.symbolic import normalized
+from sardonyx.ops.symbolic import normalized, product
 
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
@@ -98,8 +98,8 @@ class Unique(Operator, since=28):
                 axis = normalized("Unique", self.axis, len(X.shape))
                 inverse = X.shape[axis]
                 shape = (*X.shape[:axis], None, *X.shape[axis + 1 :])
-        elif X.shape is not None and len(X.shape) == 1:
-            inverse = X.shape[0]
+        elif X.shape is not None:
+            inverse = product(X.shape)
         return (
             Fact.tensor(X.dtype, shape),
             Fact.tensor(INT64, (None,)),

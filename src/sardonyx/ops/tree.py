@@ -135,10 +135,9 @@ class _Forest:
         code = self.member_set[node] * len(self.members) + place
         return np.asarray((self.members[place] == value) & np.isin(code, self.member_codes))
 
-    def scores(self, X: Array, n_targets: int, aggregate: str) -> tuple[Array, Array]:
-        """What the leaves' votes add up to, [rows, n_targets] DOUBLE, and which had a vote."""
+    def scores(self, X: Array, n_targets: int, aggregate: str) -> Array:
+        """What the leaves' votes add up to, [rows, n_targets] DOUBLE; 0 where there is none."""
         totals = np.zeros((len(X), n_targets))
-        voted = np.zeros((len(X), n_targets), bool)
         block = max(1, _CELLS // max(len(self.roots), n_targets, 1))
         for start in range(0, len(X), block):
             stop = min(start + block, len(X))
@@ -158,8 +157,7 @@ class _Forest:
             if aggregate == "AVERAGE":
                 part /= max(len(self.roots), 1)
             totals[start:stop] = part.reshape(-1, n_targets)
-            voted[start:stop].reshape(-1)[cell] = True
-        return totals, voted
+        return totals
 
 
 def _aggregated(cell: Array, weight: Array, size: int, aggregate: str) -> Array:
@@ -365,7 +363,7 @@ class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
         transform = _choice(self.op_type, "post_transform", self.post_transform, _TRANSFORMS)
         features = _features(self.op_type, X, forest)
         check_bytes((len(features), self.targets), 8)
-        scores, _ = forest.scores(features, self.targets, aggregate)
+        scores = forest.scores(features, self.targets, aggregate)
         with np.errstate(all="ignore"):
             return _transformed(scores, transform).astype(X.dtype)
 
@@ -545,7 +543,7 @@ class TreeEnsembleRegressor(_Legacy, since=5, domain="ai.onnx.ml"):
         transform = _choice(self.op_type, "post_transform", self.post_transform, _TRANSFORMS)
         features = _features(self.op_type, X, self._forest)
         check_bytes((len(features), self.targets), 8)
-        scores, _ = self._forest.scores(features, self.targets, aggregate)
+        scores = self._forest.scores(features, self.targets, aggregate)
         with np.errstate(all="ignore"):
             return _transformed(self.based(scores), transform).astype(np.float32)
 
@@ -604,7 +602,7 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
         features = _features(self.op_type, X, self._forest)
         count = len(self.labels)
         check_bytes((len(features), count), 8)
-        scores, _ = self._forest.scores(features, count, "SUM")
+        scores = self._forest.scores(features, count, "SUM")
         if count == 2 and len(set(self.class_ids or ())) == 1:
             best, scores = self._binary(scores, transform)
         else:

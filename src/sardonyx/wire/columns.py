@@ -7,12 +7,12 @@ message, so that there is one place that says what is legal.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from sardonyx.wire.fields import fields, next_field, read_varint
+from sardonyx.wire.fields import fields, next_field, read_varint, unknown_bytes
 from sardonyx.wire.schema import FIXED64, LENGTH, VARINT, message
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ Ints = npt.NDArray[np.int64]
 
 _FEW = 48
 _STEPS = 32
+_FIELDS = 4
 _UNKNOWN = 0
+_BLOCK = 1 << 18
 _REGION_FACTOR = 16
 _REGION_FLOOR = 1 << 16
 
@@ -107,6 +109,20 @@ class Table:
         """Field `name` of a table of one row."""
         return self.column(name).by_row().get(0, array("q"))
 
+    def text(self, name: str) -> str:
+        """Singular text field `name` of a table of one row."""
+        spans = self.one(name)
+        return self.reader.text(spans[-2], spans[-1]) if spans else ""
+
+    def prose(self, name: str) -> str:
+        """Singular text field `name` of a table of one row, where it names nothing."""
+        spans = self.one(name)
+        return self.reader.prose(spans[-2], spans[-1]) if spans else ""
+
+    def unknown(self) -> bytes:
+        """The unknown fields of a table of one row."""
+        return unknown_bytes(self.reader, {"": self.one("")})
+
     def check_names(self, *names: str) -> None:
         """Refuse names that are longer than the limit allows."""
         bound = self.reader.context.limits.name_bytes
@@ -126,6 +142,8 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
     marks = array("q")
     unknown = array("q")
     mark = marks.append
+    bound = reader.context.limits.nodes
+    most = bound * _FIELDS
     position = start
     while position < end:
         if view[position] in simple and position + 1 < end:
@@ -144,8 +162,14 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
         else:
             mark(position)
         position = stop
+        if len(marks) + len(unknown) > most:
+            raise reader.limit("nodes", bound, f"more than {most // _FIELDS}", position)
     places = np.frombuffer(marks, np.int64) if marks else np.zeros(0, np.int64)
-    codes, starts, ends, _ = _step(reader, kind, places, np.full(places.size, end))
+    blocks = [
+        _step(reader, kind, block, np.full(block.size, end))[:3]
+        for block in np.array_split(places, places.size // _BLOCK + 1)
+    ]
+    codes, starts, ends = (np.concatenate(parts) for parts in zip(*blocks))
     if unknown:
         extra = np.frombuffer(unknown, np.int64).reshape(-1, 2)
         codes = np.concatenate((codes, np.full(len(extra), _UNKNOWN | LENGTH)))
@@ -282,4 +306,3 @@ def decode_texts(reader: Reader, column: Column) -> list[str]:
         for place in np.flatnonzero(touched).tolist():
             found[place] = reader.text(int(starts[place]), int(ends[place]))
     return found
-

@@ -26,8 +26,11 @@ __all__ = [
     "text_field",
 ]
 
-_HEADERS = {(number, small): encode_varint(number * 8 + 2) + encode_varint(small)
-            for number in range(27) for small in range(128)}
+_HEADERS = {
+    (number, small): encode_varint(number * 8 + 2) + encode_varint(small)
+    for number in range(27)
+    for small in range(128)
+}
 
 
 class TensorPiece:

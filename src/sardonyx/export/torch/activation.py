@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sardonyx import dtypes
 from sardonyx.errors import ExportError
 from sardonyx.export.torch.registry import TorchBuilder, translation
-from sardonyx.ir.value import Value
+
+if TYPE_CHECKING:
+    from sardonyx.ir.value import Value
+
+__all__: list[str] = []
 
 
 @translation("aten.relu.default")
@@ -56,7 +60,9 @@ def elu(
 
 @translation("aten.selu.default")
 def selu(op: TorchBuilder, x: Value) -> Any:
-    return op.Selu(x, alpha=1.6732632423543772848170429916717, gamma=1.0507009873554804934193349852946)
+    return op.Selu(
+        x, alpha=1.6732632423543772848170429916717, gamma=1.0507009873554804934193349852946
+    )
 
 
 @translation("aten.celu.default")
@@ -99,7 +105,9 @@ def hardsigmoid(op: TorchBuilder, x: Value) -> Any:
 
 @translation("aten.hardswish.default")
 def hardswish(op: TorchBuilder, x: Value) -> Any:
-    return op.HardSwish(x) if op.opset >= 14 else op.Mul(x, op.HardSigmoid(x, alpha=1 / 6, beta=0.5))
+    return (
+        op.HardSwish(x) if op.opset >= 14 else op.Mul(x, op.HardSigmoid(x, alpha=1 / 6, beta=0.5))
+    )
 
 
 @translation("aten.softplus.default")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from sardonyx import dtypes
 from sardonyx.errors import ExportError
 from sardonyx.export.torch.registry import TorchBuilder, TorchValue, translation
@@ -14,6 +12,8 @@ from sardonyx.ir.value import Value
 
 if TYPE_CHECKING:
     from sardonyx.dtypes import DType
+
+__all__: list[str] = []
 
 _UNARY: Final = {
     "abs": "Abs", "acos": "Acos", "acosh": "Acosh", "asin": "Asin", "asinh": "Asinh",
@@ -288,13 +288,15 @@ def minimum(op: TorchBuilder, a: Value, b: Value) -> Any:
 def clamp(op: TorchBuilder, x: Value, min: Any = None, max: Any = None) -> Any:
     dtype = op.result()
     x = op.cast(x, dtype)
-    if dtype.is_integer:
-        whole = np.iinfo(dtype.numpy)
-        min = None if min is None else builtin_max(min, whole.min)
-        max = None if max is None else builtin_min(max, whole.max)
-    if min is not None and max is not None and min > max:
-        min = max
-    return op.clip(x, min, max)
+    low = max if min is not None and max is not None and min > max else min
+    if not dtype.is_integer:
+        return op.clip(x, low, max)
+    smallest, largest = op.range_of(dtype)
+    return op.clip(
+        x,
+        None if low is None or low < smallest else low,
+        None if max is None or max > largest else max,
+    )
 
 
 @translation("aten.clamp_min.default")
@@ -393,6 +395,3 @@ def dropout(op: TorchBuilder, x: Value, p: float, train: bool) -> Any:
              "aten.sym_constrain_range_for_size.default")  # fmt: skip
 def assertion(op: TorchBuilder, *_: Any, **__: Any) -> None:
     return None
-
-
-builtin_max, builtin_min = max, min

@@ -6,17 +6,21 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from sardonyx import dtypes
 from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
 from sardonyx.export.torch.registry import TorchBuilder, known, product, static, translation
-from sardonyx.ir.value import Value
+from sardonyx.export.torch.tensors import torch_dtype_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sardonyx.dims import DimLike
+    from sardonyx.ir.value import Value
+
+__all__: list[str] = []
 
 Sizes = Any
 
@@ -26,9 +30,7 @@ def _each(values: Sizes, count: int) -> list[int]:
     return listed * count if len(listed) == 1 else listed
 
 
-def _batched(
-    op: TorchBuilder, x: Value, spatial: int, layer: Callable[[Value], Value]
-) -> Value:
+def _batched(op: TorchBuilder, x: Value, spatial: int, layer: Callable[[Value], Value]) -> Value:
     """`layer` of `x`, with a batch axis added where torch was given none."""
     if op.rank_of(x) == spatial + 2:
         return layer(x)
@@ -227,18 +229,13 @@ def _adaptive(op: TorchBuilder, x: Value, outputs: Sequence[int | None], kind: s
     if tuple(wanted) == tuple(sizes):
         return x
     if all(out == 1 for out in wanted):
-        return _batched(op, x, spatial, lambda x: op.apply(f"Global{kind}Pool", [x]))  # type: ignore[arg-type, return-value]
-    exact = [
-        (size // out, size - out * (size // out))
-        for size, out in zip(sizes, wanted, strict=True)
-    ]
-    if all(rest == 0 and isinstance(step, int) for step, rest in exact):
-        steps = [int(step) for step, _ in exact]  # type: ignore[arg-type]
+        whole: Callable[[Value], Value] = getattr(op, f"Global{kind}Pool")
+        return _batched(op, x, spatial, whole)
+    exact = [_exact(size, out) for size, out in zip(sizes, wanted, strict=True)]
+    if all(exact):
+        pool: Callable[..., Value] = getattr(op, f"{kind}Pool")
         return _batched(
-            op,
-            x,
-            spatial,
-            lambda x: op.apply(f"{kind}Pool", [x], kernel_shape=steps, strides=steps),  # type: ignore[arg-type, return-value]
+            op, x, spatial, lambda x: pool(x, kernel_shape=exact, strides=exact)
         )
     rank = op.rank_of(x)
     for index, (size, out) in enumerate(zip(sizes, wanted, strict=True)):
@@ -249,6 +246,13 @@ def _adaptive(op: TorchBuilder, x: Value, outputs: Sequence[int | None], kind: s
         spans = [(i * fixed // count, -(-(i + 1) * fixed // count)) for i in range(count)]
         x = _spans(op, x, axis, spans, fixed, kind)
     return x
+
+
+def _exact(size: DimLike, count: DimLike) -> int:
+    """The length of `count` equal windows over `size`; 0 where they are not equal."""
+    if isinstance(size, Dim) or isinstance(count, Dim) or size % count:
+        return 0
+    return size // count
 
 
 def _spans(op: TorchBuilder, x: Value, axis: int, spans: Sequence[tuple[int, int]], size: int,
@@ -351,7 +355,7 @@ def rms_norm(op: TorchBuilder, x: Value, shape: Sequence[int], weight: Value | N
              eps: float | None = None) -> Any:  # fmt: skip
     dtype, rank = op.result(), op.rank_of(x)
     if eps is None:
-        eps = float(np.finfo(dtype.numpy).eps) if dtype.numpy.kind == "f" else 2.0**-7
+        eps = float(torch.finfo(torch_dtype_of(dtype)).eps)
     first = rank - len(shape)
     if op.opset >= 23 and weight is not None:
         return op.RMSNormalization(x, weight, axis=first, epsilon=eps)
@@ -382,7 +386,6 @@ def _resize(op: TorchBuilder, x: Value, scales: Sequence[float] | None, mode: st
             coordinates: str, nearest: str | None = None,
             cubic: float | None = None) -> Any:  # fmt: skip
     """`x` resized by `scales`, or to the result's sizes where they are None."""
-    shape = op.shape_of(x)
     if scales is not None and any(scale is None for scale in scales):
         scales = None
     if op.opset < 11:
@@ -407,7 +410,6 @@ def _resize(op: TorchBuilder, x: Value, scales: Sequence[float] | None, mode: st
         return op.Resize(
             x, none, none, op.Concat(front, op.sizes(target[2:]), axis=0), **attributes
         )
-    del shape
     return op.Resize(x, none, none, op.sizes(target), **attributes)
 
 

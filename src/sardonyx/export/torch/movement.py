@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from sardonyx.dims import DimLike
 
+__all__: list[str] = []
+
 _END: Final = 2**63 - 1
 
 
@@ -179,7 +181,7 @@ def select(op: TorchBuilder, x: Value, dim: int, index: DimLike) -> Any:
 @translation("aten.select_scatter.default")
 def select_scatter(op: TorchBuilder, x: Value, source: Value, dim: int, index: int) -> Any:
     axis = dim % op.rank_of(x)
-    if isinstance(index, int) and index < 0:
+    if index < 0:
         index = static([op.shape_of(x)[axis]], "select_scatter")[0] + index
     return _replaced(op, x, op.unsqueeze(source, [axis]), axis, index, index + 1)
 
@@ -198,7 +200,8 @@ def slice_scatter(
     size = op.shape_of(x)[axis]
     if step != 1:
         raise ExportError("an assignment to a slice with a step cannot be exported")
-    first, last = start or 0, size if end is None or end == _END else end
+    first: DimLike = start or 0
+    last: DimLike = size if end is None or end == _END else end
     if isinstance(first, int) and first < 0:
         first = first + size
     if isinstance(last, int) and last < 0:
@@ -275,19 +278,19 @@ def index_tensor(op: TorchBuilder, x: Value, indices: Sequence[Value | None]) ->
     for index in wide[1:]:
         total = op.Add(total, index)
     shape = op.Shape(total)
-    columns = [op.unsqueeze(_untyped(op.Expand(index, shape)), [width]) for index in wide]
+    columns = [op.unsqueeze(op.Expand(index, shape), [width]) for index in wide]
     found = op.GatherND(shaped, op.Concat(*columns, axis=width))
     adjacent = places == list(range(places[0], places[0] + len(places)))
     if adjacent and places[0]:
         # the indices' axes stand where the indexed axes stood
         first = places[0]
-        order = [*range(width, width + first), *range(width), *range(width + first, width + len(rest))]
+        order = [
+            *range(width, width + first),
+            *range(width),
+            *range(width + first, width + len(rest)),
+        ]
         found = op.Transpose(found, perm=order)
     return found
-
-
-def _untyped(value: Value) -> Value:
-    return value
 
 
 def _masked(op: TorchBuilder, x: Value, indices: Sequence[Value | None]) -> Any:
@@ -329,7 +332,9 @@ def _rolled(op: TorchBuilder, x: Value, axis: int, shift: DimLike, size: DimLike
     start = (size - shift) % size
     if start == 0:
         return x
-    joined: Value = op.Concat(op.slice(x, axis, start, _END), op.slice(x, axis, 0, start), axis=axis)
+    joined: Value = op.Concat(
+        op.slice(x, axis, start, _END), op.slice(x, axis, 0, start), axis=axis
+    )
     return joined
 
 
@@ -482,8 +487,7 @@ def arange(op: TorchBuilder, *args: Any, **_: Any) -> Any:
         count = static([dim for dim in op.result_shape if dim is not None], "arange")[0]
         wide = np.float64 if dtype.is_floating else np.int64
         return op.constant(start + np.arange(count, dtype=wide) * step, dtype)
-    made = op.Range(*(op.scalar(each, dtype) for each in (start, end, step)))
-    return made
+    return op.Range(*(op.scalar(each, dtype) for each in (start, end, step)))
 
 
 @translation("aten.eye.default", "aten.eye.m")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from sardonyx.dtypes import DType
 
+__all__: list[str] = []
+
 Axes = Any
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sardonyx import dims, dtypes
 from sardonyx.dims import Dim
-from sardonyx.errors import ExportError, UnsupportedError
+from sardonyx.errors import ExportError
 from sardonyx.export.torch.sizes import Sizes
 from sardonyx.ir.builder import Builder
 from sardonyx.ir.types import TensorType
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from sardonyx.dims import DimLike
     from sardonyx.dtypes import DType
+    from sardonyx.ir.builder import AttributeTyper, Operand
     from sardonyx.ir.graph import Graph
-    from sardonyx.ir.builder import Operand
     from sardonyx.ir.node import AttributeType
     from sardonyx.ops.operator import Operator
     from sardonyx.ops.schema import Schema
@@ -73,7 +73,7 @@ class TorchBuilder(Builder):
     """
 
     def __init__(self, graph: Graph, opset: int) -> None:
-        super().__init__(graph, opset_imports={"": opset}, attribute_type=_attribute_type)
+        super().__init__(graph, opset_imports={"": opset}, attribute_type=_attribute_types(opset))
         self.size_values = Sizes(self)
         self.result_dtype: DType | None = None
         self.result_shape: tuple[DimLike | None, ...] = ()
@@ -177,6 +177,11 @@ class TorchBuilder(Builder):
             raise ExportError(f"the element type of {x.name!r} is not known")
         return x.dtype
 
+    def range_of(self, dtype: DType) -> tuple[int, int]:
+        """The smallest and the largest number of an integer type."""
+        span = 1 << dtype.bits
+        return (0, span - 1) if dtype.kind == "uint" else (-span // 2, span // 2 - 1)
+
     def ints(self, values: Sequence[int]) -> Value:
         """A rank-1 INT64 constant."""
         return self.constant(np.array(values, np.int64).reshape(-1), dtypes.INT64)
@@ -278,7 +283,9 @@ class TorchBuilder(Builder):
         """`x` within [low, high]; None is no bound. `x` has a known dtype."""
         dtype = self.dtype_of(x)
         if self.opset >= 12 or (self.opset == 11 and dtype.is_floating):
-            bounds = [None if bound is None else self.constant(bound, dtype) for bound in (low, high)]
+            bounds = [
+                None if bound is None else self.constant(bound, dtype) for bound in (low, high)
+            ]
             made: Value = self.Clip(x, *bounds)
         elif not dtype.is_floating:
             self.require(12, "a clamp of integers")
@@ -306,17 +313,17 @@ def _inferred(target: list[DimLike], old: Sequence[DimLike | None]) -> list[DimL
     return target
 
 
-def _attribute_type(domain: str, op_type: str, name: str) -> AttributeType | None:
-    try:
+def _attribute_types(opset: int) -> AttributeTyper:
+    """What the schemas in force in `opset` say of attributes' types."""
+
+    def attribute_type(domain: str, op_type: str, name: str) -> AttributeType | None:
         operator = operators.find(domain, op_type)
-    except UnsupportedError:
-        return None
-    if operator is None:
-        return None
-    for schema in reversed(operator.schemas().values()):
-        if name in schema.attributes:
-            return schema.attributes[name].type
-    return None
+        if operator is None or opset < min(operator.schemas()):
+            return None
+        spec = operator.schema(opset).attributes.get(name)
+        return None if spec is None else spec.type
+
+    return attribute_type
 
 
 def product(values: Sequence[DimLike]) -> DimLike:

@@ -22,11 +22,16 @@ __all__ = ["Call", "Leaf", "bind"]
 
 @dataclass
 class Leaf:
-    """One flattened argument: `dims` says for each dynamic axis what the user asked for."""
+    """One flattened argument.
+
+    `parameter` is the argument it is part of, `dims` what torch is told of each dynamic axis, `names` what the user calls it.
+    """
 
     name: str
+    parameter: str
     value: Any
     dims: dict[int, Any] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
 
     @property
     def is_tensor(self) -> bool:
@@ -39,9 +44,25 @@ class Leaf:
 
     def label(self, axis: int) -> str:
         """How messages name an axis."""
-        name = dim_name(self.dims.get(axis))
+        name = self.names.get(axis)
         called = f" {quote(name)}" if name else ""
         return f"dimension{called} (axis {axis} of input {quote(self.name)})"
+
+    def ask(self, axis: int, spec: Any) -> None:
+        """Make `axis` dynamic: `spec` is a name, None, or torch's own."""
+        rank = self.value.dim()
+        if not -rank <= axis < rank:
+            raise ExportError(f"input {quote(self.name)} of rank {rank} has no axis {axis}")
+        axis %= rank
+        if spec is None or isinstance(spec, str):
+            self.dims[axis] = torch.export.Dim.DYNAMIC
+            name = spec
+        else:
+            self.dims[axis] = spec
+            name = _name_of(getattr(spec, "root", spec))
+        if name:
+            identifier = re.sub(r"\W", "_", name)
+            self.names[axis] = identifier if identifier[0].isalpha() else f"_{identifier}"
 
 
 @dataclass
@@ -68,12 +89,8 @@ class Call:
         return tuple(args), kwargs
 
 
-def dim_name(spec: Any) -> str | None:
-    """The name of a `torch.export.Dim`; None for hints and derived dimensions."""
-    if isinstance(spec, str):
-        return spec
-    if spec is None or isinstance(spec, int) or hasattr(spec, "root"):
-        return None
+def _name_of(spec: Any) -> str | None:
+    """The name of a `torch.export.Dim`; None for a hint."""
     name = getattr(spec, "__name__", None)
     return name if isinstance(name, str) else None
 
@@ -98,7 +115,7 @@ def bind(module: Any, args: tuple[Any, ...], options: Options) -> Call:
             arguments[name] = value
     kwargs = dict(bound.kwargs)
     paths, spec = pytree.tree_flatten_with_path(arguments)
-    leaves = [Leaf(_path_name(path), value) for path, value in paths]
+    leaves = [Leaf(_path_name(path), _path_name(path[:1]), value) for path, value in paths]
     call_leaves, call_spec = pytree.tree_flatten((bound.args, kwargs))
     if len(call_leaves) != len(leaves):
         raise ExportError("the example arguments hold containers that torch cannot flatten")
@@ -112,7 +129,9 @@ def bind(module: Any, args: tuple[Any, ...], options: Options) -> Call:
 
 
 def _path_name(path: Sequence[Any]) -> str:
-    parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
+    parts = [
+        str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path
+    ]
     return re.sub(r"\W+", "_", "_".join(parts))
 
 
@@ -131,7 +150,6 @@ def _name(leaves: list[Leaf], names: Sequence[str] | None) -> None:
 
 def _apply_axes(call: Call, axes: Mapping[str, Any], outputs: Sequence[str]) -> None:
     named = {leaf.name: leaf for leaf in call.leaves if leaf.is_tensor}
-    dims: dict[str, Any] = {}
     for name, asked in axes.items():
         leaf = named.get(name)
         if leaf is None:
@@ -143,26 +161,7 @@ def _apply_axes(call: Call, axes: Mapping[str, Any], outputs: Sequence[str]) -> 
             )
         pairs = asked.items() if hasattr(asked, "items") else [(axis, None) for axis in asked]
         for axis, label in pairs:
-            leaf.dims[_axis(leaf, axis)] = _dim(label, dims)
-
-
-def _axis(leaf: Leaf, axis: int) -> int:
-    rank = leaf.value.dim()
-    if not -rank <= axis < rank:
-        raise ExportError(f"input {quote(leaf.name)} of rank {rank} has no axis {axis}")
-    return axis % rank
-
-
-def _dim(label: Any, dims: dict[str, Any]) -> Any:
-    """A `torch.export.Dim` for a name; other things are torch's own."""
-    if label is None:
-        return torch.export.Dim.DYNAMIC
-    if isinstance(label, str):
-        if label not in dims:
-            identifier = re.sub(r"\W", "_", label) or "_"
-            dims[label] = torch.export.Dim(identifier if identifier[0].isalpha() else f"_{identifier}")
-        return dims[label]
-    return label
+            leaf.ask(axis, label)
 
 
 def _apply_shapes(call: Call, arguments: dict[str, Any], shapes: Any) -> None:
@@ -182,14 +181,13 @@ def _apply_shapes(call: Call, arguments: dict[str, Any], shapes: Any) -> None:
     flat: list[Any] = []
     for name, value in arguments.items():
         flat.extend(_flatten_specs(value, shapes.get(name)))
-    dims: dict[str, Any] = {}
     for leaf, spec in zip(call.leaves, flat, strict=True):
         if not leaf.is_tensor or spec is None:
             continue
         pairs = spec.items() if hasattr(spec, "items") else enumerate(spec)
         for axis, dim in pairs:
             if dim is not None and not isinstance(dim, int) and dim is not torch.export.Dim.STATIC:
-                leaf.dims[_axis(leaf, axis)] = _dim(dim, dims)
+                leaf.ask(axis, dim)
 
 
 def _flatten_specs(value: Any, spec: Any) -> list[Any]:
@@ -199,7 +197,11 @@ def _flatten_specs(value: Any, spec: Any) -> list[Any]:
         return [None] * count
     if isinstance(value, (list, tuple)):
         parts = list(spec)
-        return [leaf for item, part in zip(value, parts, strict=True) for leaf in _flatten_specs(item, part)]
+        return [
+            leaf
+            for item, part in zip(value, parts, strict=True)
+            for leaf in _flatten_specs(item, part)
+        ]
     if isinstance(value, dict):
         return [leaf for key, item in value.items() for leaf in _flatten_specs(item, spec.get(key))]
     return [spec] * count

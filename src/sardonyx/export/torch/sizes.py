@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from sardonyx import dims, dtypes
 from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
-from sardonyx.export.torch.signature import dim_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,16 +36,20 @@ class Sizes:
         self._computed: dict[str, Value] = {}
 
     def name_inputs(self, inputs: Sequence[tuple[Leaf, Any]]) -> None:
-        """Give torch's symbols the names that the user chose; `inputs`: leaf and fake tensor."""
+        """Give torch's symbols the names that the user chose; `inputs`: leaf and fake tensor.
+
+        A name that the user gave to several dimensions says that they are equal.
+        """
         wanted: dict[str, str] = {}
+        asked = {name for leaf, _ in inputs for name in leaf.names.values()}
         for leaf, fake in inputs:
-            for axis, spec in leaf.dims.items():
-                if isinstance(fake.shape[axis], int):
+            for axis, name in leaf.names.items():
+                size = fake.shape[axis]
+                if isinstance(size, int):
                     continue
-                free = sorted(map(str, fake.shape[axis].node.expr.free_symbols))
-                name = dim_name(spec) or dim_name(getattr(spec, "root", None))
-                if name and len(free) == 1:
-                    wanted.setdefault(free[0], name)
+                symbols = [str(each) for each in size.node.expr.free_symbols]
+                if len(symbols) == 1:
+                    wanted.setdefault(symbols[0], name)
         for leaf, fake in inputs:
             for axis, size in enumerate(fake.shape):
                 if not isinstance(size, int):
@@ -54,7 +57,7 @@ class Sizes:
                         wanted.setdefault(free, f"{leaf.name}_dim{axis}")
         for symbol, name in wanted.items():
             chosen, count = name, 1
-            while chosen in self._names.values():
+            while name not in asked and chosen in self._names.values():
                 count += 1
                 chosen = f"{name}_{count}"
             self._names[symbol] = chosen
@@ -124,7 +127,7 @@ class Sizes:
     def _emit(self, tree: ast.expr) -> Value:
         op = self._op
         if isinstance(tree, ast.Constant):
-            return op.value(int(tree.value), dtypes.INT64)
+            return op.value(int(str(tree.value)), dtypes.INT64)
         if isinstance(tree, ast.Name):
             return self._symbol(tree.id)
         if isinstance(tree, ast.UnaryOp):
@@ -175,7 +178,7 @@ class Sizes:
         kind = type(expr).__name__
         if expr.is_number:
             return op.value(float(expr), dtypes.FLOAT)
-        if kind == "ToFloat" or expr.is_Symbol or kind in _RULES and expr.is_integer:
+        if kind == "ToFloat" or expr.is_Symbol or (kind in _RULES and expr.is_integer):
             whole = expr.args[0] if kind == "ToFloat" else expr
             value: Value = op.Cast(self.scalar(self._convert(whole)), to=dtypes.FLOAT.code)
             return value

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sardonyx.errors import ExportError
-from sardonyx.export.torch.signature import dim_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -100,8 +99,8 @@ def _explained(error: Exception, module: Any, call: Call) -> ExportError:
         blamed = [
             leaf.label(axis)
             for leaf in call.leaves
-            for axis, spec in leaf.dims.items()
-            if _is_blamed(leaf, axis, dim_name(spec), text)
+            for axis in leaf.dims
+            if _is_blamed(leaf, axis, text)
         ]
         fixes = re.search(r"Suggested fixes:\n((?:  .*\n?)+)", text)
         return ExportError(
@@ -118,10 +117,11 @@ def _explained(error: Exception, module: Any, call: Call) -> ExportError:
     )
 
 
-def _is_blamed(leaf: Leaf, axis: int, name: str | None, text: str) -> bool:
-    if name is not None:
-        return re.search(rf"\b{re.escape(name)}\b", text) is not None
-    return f"[{axis}]" in text
+def _is_blamed(leaf: Leaf, axis: int, text: str) -> bool:
+    name = leaf.names.get(axis)
+    named = name is not None and re.search(rf"\b{re.escape(name)}\b", text)
+    place = re.search(rf"\['?{re.escape(leaf.parameter)}'?\].*\[{axis}\]", text)
+    return bool(named or place)
 
 
 def _check_dynamic(program: Any, call: Call) -> None:

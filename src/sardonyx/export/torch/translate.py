@@ -74,7 +74,9 @@ def module_of(node: Any) -> str:
 class Translated:
     """The model, and the value of each node of the torch graph by its name."""
 
-    def __init__(self, model: Model, values: dict[str, Value], input_names: list[str | None]) -> None:
+    def __init__(
+        self, model: Model, values: dict[str, Value], input_names: list[str | None]
+    ) -> None:
         self.model = model
         self.values = values
         self.input_names = input_names
@@ -130,7 +132,8 @@ class _Translator:
         if not counts:
             return
         lines = [
-            f"{name} ({count}×)" + "".join(f", {each}" for each in sources.get(name, [])[:_SHOWN_SOURCES])
+            f"{name} ({count} times)"
+            + "".join(f", {each}" for each in sources.get(name, [])[:_SHOWN_SOURCES])
             for name, count in counts.most_common()
         ]
         raise ExportError(
@@ -142,7 +145,7 @@ class _Translator:
     def _reserve_names(self) -> None:
         for names in (self.options.input_names or (), self.options.output_names or ()):
             for name in names:
-                if not isinstance(name, str) or not name:
+                if not name:
                     raise ExportError(f"an input or output name is {name!r}")
         both = [*(self.options.input_names or ()), *(self.options.output_names or ())]
         twice = [name for name, count in Counter(both).items() if count > 1]
@@ -257,7 +260,9 @@ class _Translator:
         except SardonyxError as error:
             raise (error if isinstance(error, ExportError) else _wrapped(error)).at(place) from None
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise ExportError(f"the translation of {name} failed: {error!r}", place=place) from error
+            raise ExportError(
+                f"the translation of {name} failed: {error!r}", place=place
+            ) from error
 
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, torch.fx.Node):

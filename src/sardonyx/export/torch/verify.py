@@ -47,7 +47,8 @@ def verify(translated: Translated, module: Any, program: Any, call: Call) -> Non
             found = session.run(None, feeds)
         except SardonyxError as error:
             raise VerificationError(
-                f"the exported model fails on {title}: {error.message}", place=error.places[0] if error.places else None
+                f"the exported model fails on {title}: {error.message}",
+                place=error.places[0] if error.places else None,
             ) from error
         if len(expected) != len(found):
             raise VerificationError(
@@ -109,7 +110,9 @@ def _examples(program: Any, call: Call) -> Iterator[tuple[str, list[Any]]]:
             value if fake is None else _resized(value, fake, chosen)
             for value, fake in zip(example, fakes, strict=True)
         ]
-        shapes = ", ".join(str(list(value.shape)) for value in sized if isinstance(value, torch.Tensor))
+        shapes = ", ".join(
+            str(list(value.shape)) for value in sized if isinstance(value, torch.Tensor)
+        )
         yield f"inputs of shape {shapes}", sized
 
 
