@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import onnx
-from onnx import TensorProto, helper
-
 import sardonyx as sx
+from onnx import TensorProto, helper
 from sardonyx.ir import Model
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
@@ -12,6 +11,9 @@ from sardonyx.dims import Dim, evaluate, symbol
 from sardonyx.dtypes import from_numpy
 from sardonyx.ops.fact import Fact
 from single_operator import apply, by_onnxruntime, inferred
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def rng(*seed: int) -> np.random.Generator:

@@ -23,7 +23,12 @@ FLOORS = [
     {"runtime"},
     {"backend", "cli", "export", "train", "quantize", "compat", "view", "serve", "__main__"},
 ]
-FREE = {"dtypes": {"errors"}, "limits": {"errors"}, "cli": {"export", "backend"}, "__main__": {"cli"}}
+FREE = {
+    "dtypes": {"errors"},
+    "limits": {"errors"},
+    "cli": {"export", "backend"},
+    "__main__": {"cli"},
+}
 """Imports on one floor that are allowed: floor 0 is ordered, and the command line shows all."""
 
 FRAMEWORKS = {"torch", "tensorflow", "jax", "sklearn", "onnx", "onnxruntime", "openvino", "google"}
@@ -117,6 +122,8 @@ def test_import_is_light() -> None:
         "sardonyx.Session, sardonyx.load, sardonyx.check\n"
         "print('\\n'.join(m for m in sys.modules if m not in before))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     loaded = {name.split(".")[0] for name in result.stdout.split()}
     assert not loaded & (FRAMEWORKS | {"llvmlite", "typer", "rich", "PIL"})

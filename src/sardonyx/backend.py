@@ -10,9 +10,12 @@ from sardonyx.ir import IR_VERSION, Graph, Model, TensorType, Value
 from sardonyx.ops.registry import NEWEST_OPSET
 from sardonyx.runtime import Session
 from sardonyx.wire import loads
+from sardonyx.wire.varint import encode_varint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from sardonyx.ir import Node
 
 __all__ = ["BackendRep", "is_compatible", "prepare", "run_model", "run_node", "supports_device"]
 
@@ -86,10 +89,9 @@ def run_node(
 
     from sardonyx import dtypes
     from sardonyx.ir import Node
-    from sardonyx.wire import decode_node
 
     del outputs_info
-    given = decode_node(node.SerializeToString())
+    given = _only_node(node.SerializeToString())
     arrays = [np.asarray(value) for value in inputs]
     values = [
         Value(value.name, TensorType(dtypes.from_numpy(array.dtype), array.shape))
@@ -111,6 +113,13 @@ def run_node(
     opsets[given.domain] = options.get("opset_version", opsets.get(given.domain, 1))
     model = Model(graph, opsets, IR_VERSION)
     return prepare(model, device).run(arrays)
+
+
+def _only_node(encoded: bytes) -> Node:
+    """The node of a NodeProto, read as a model that has just this node (ModelProto.graph is 7)."""
+    graph = b"\x0a" + encode_varint(len(encoded)) + encoded
+    (node,) = loads(b"\x08\x0a\x3a" + encode_varint(len(graph)) + graph).graph.nodes
+    return node
 
 
 def _as_source(model: Any) -> Any:

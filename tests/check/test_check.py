@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import onnx
 import pytest
+
+import onnx
+import sardonyx as sx
 from build import from_nodes, from_text
 from onnx import TensorProto, helper
-
-import sardonyx as sx
 from sardonyx.check import validate
 from sardonyx.limits import Limits
 
-SOUND = '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }'
+SOUND = (
+    '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }'
+)
 
 
 def kinds(model: sx.Model) -> list[str]:

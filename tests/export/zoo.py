@@ -190,12 +190,27 @@ class Movement(nn.Module):
             x.index_select(1, self.order), x[:, self.order], self.embedding(tokens),
             functional.pad(x, (1, 2, 0, 1), value=0.5), x.flip(1), x.roll(1, 2), x.repeat(1, 2, 1),
             x.new_zeros(x.shape[0], 2), torch.arange(x.shape[0]), torch.full_like(x, 3.0),
-            x.view(x.shape[0], -1), x.reshape(-1, 2), x.tril(), torch.zeros(2, 3), x.narrow(1, 0, 2),
+            x.view(x.shape[0], -1), x.reshape(-1, 2), x.tril(), torch.zeros(2, 3),
+            x.narrow(1, 0, 2), x.squeeze(), x.t() if x.ndim < 3 else x,
             torch.gather(x, 1, self.order[None, :, None].expand(x.shape[0], 3, 4)),
             functional.pixel_shuffle(x[:, :, :, None].repeat(1, 1, 2, 3).transpose(1, 2), 2),
             functional.pixel_unshuffle(x[:, :2], 2),
-            torch.einsum("bij,bkj->bik", x, x), x.unbind(1)[1], x.squeeze(), x.t() if x.ndim < 3 else x,
+            torch.einsum("bij,bkj->bik", x, x), x.unbind(1)[1],
             torch.bmm(x, x.transpose(1, 2)), x.repeat_interleave(2, dim=1), x[:, [0, 2], [1, 3]],
+        )  # fmt: skip
+
+
+class Indexing(nn.Module):
+    def forward(self, x, rows):
+        ones = torch.ones(2, 4)
+        return (
+            x[:, rows, rows + 1], x[rows, :, rows], x[x > 0.5], x.index_put((rows,), ones[:, None]),
+            x.index_put((rows,), ones[0], accumulate=True), x.unfold(1, 2, 1),
+            functional.max_pool2d(x, 2, return_indices=True)[1], x.roll(5),
+            x.scatter(1, rows[:, None, None], ones[:, None, :1]),
+            functional.one_hot(rows, 4), torch.meshgrid(x[0, 0], x[1, 0], indexing="ij")[0],
+            functional.scaled_dot_product_attention(x, x, x, is_causal=True),
+            functional.scaled_dot_product_attention(x, x, x, x[0, :, :3] > 0.4),
         )  # fmt: skip
 
 
@@ -249,6 +264,7 @@ CASES = {
         (rand(2, 3, 4), torch.tensor([[1, 2], [3, 4]])),
         [{0: "batch"}, {0: "rows"}],
     ),
+    "indexing": (Indexing, (rand(2, 3, 4), torch.tensor([0, 1])), [{}, {}]),
     "resizes": (Resizes, (rand(2, 3, 6, 8),), [{0: "batch"}]),
     "transformer": (transformer, (rand(2, 5, 8),), [{0: "batch", 1: "length"}]),
 }

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.loader import load_model_tests
 
+import onnx
 import sardonyx as sx
 from sardonyx.dims import Dim
 from sardonyx.infer import infer
@@ -77,8 +77,13 @@ def test_stored_case(name: str) -> None:
     folder = Path(case.model_dir)
     model = sx.load(folder / "model.onnx")
     for data in sorted(folder.glob("test_data_set_*")):
-        inputs = [read(path, value.type) for path, value in zip(files(data, "input"), model.graph.inputs)]
-        outputs = [read(path, value.type) for path, value in zip(files(data, "output"), model.graph.outputs)]
+        inputs = [
+            read(path, value.type) for path, value in zip(files(data, "input"), model.graph.inputs)
+        ]
+        outputs = [
+            read(path, value.type)
+            for path, value in zip(files(data, "output"), model.graph.outputs)
+        ]
         run_case(model, inputs, outputs, case.rtol, case.atol, name)
 
 

@@ -27,7 +27,7 @@ CONVOLUTIONS = [
 ]
 
 
-@pytest.mark.parametrize("x,w,attributes", CONVOLUTIONS)
+@pytest.mark.parametrize(("x", "w", "attributes"), CONVOLUTIONS)
 @pytest.mark.parametrize("version", [1, 11])
 def test_conv(x, w, attributes, version):
     terms = int(np.prod(w[1:]))
@@ -70,7 +70,7 @@ TRANSPOSED = [
 ]
 
 
-@pytest.mark.parametrize("x,w,attributes", TRANSPOSED)
+@pytest.mark.parametrize(("x", "w", "attributes"), TRANSPOSED)
 def test_conv_transpose(x, w, attributes):
     terms = int(np.prod(w[2:])) * w[0]
     bias = normal(w[1] * attributes.get("group", 1))

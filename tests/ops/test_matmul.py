@@ -15,7 +15,7 @@ from single_operator import apply, inferred
 
 
 @pytest.mark.parametrize(
-    "a,b",
+    ("a", "b"),
     [((3, 4), (4, 5)), ((4,), (4,)), ((4,), (4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((2, 3, 4), (4,))],
 )
 def test_matmul(a, b):
@@ -88,7 +88,7 @@ def test_matmul_integer(zero_a, zero_b):
 
 
 @pytest.mark.parametrize(
-    "equation,shapes",
+    ("equation", "shapes"),
     [
         ("ij,jk->ik", [(3, 4), (4, 5)]),
         ("bij, bjk -> bik", [(2, 3, 4), (2, 4, 5)]),

@@ -95,7 +95,7 @@ def test_instance_normalization(shape):
     compare("InstanceNormalization", normal(*shape), *parameters(3)[:2], version=6, terms=40)
 
 
-@pytest.mark.parametrize("version,count", [(18, 2), (21, 6)])
+@pytest.mark.parametrize(("version", "count"), [(18, 2), (21, 6)])
 def test_group_normalization(version, count):
     x = normal(2, 6, 5)
     scale, bias = parameters(count)[:2]
@@ -150,7 +150,7 @@ def test_dropout_in_training_scales_what_it_keeps():
 
 
 @pytest.mark.parametrize(
-    "name,inputs,attributes",
+    ("name", "inputs", "attributes"),
     [
         ("BatchNormalization", [normal(2, 3, 4), *parameters(4)], {}),
         ("LayerNormalization", [normal(2, 3), normal(3)], {"axis": 2}),

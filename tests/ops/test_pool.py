@@ -24,13 +24,13 @@ WINDOWS = [
 ]
 
 
-@pytest.mark.parametrize("shape,attributes", WINDOWS)
+@pytest.mark.parametrize(("shape", "attributes"), WINDOWS)
 @pytest.mark.parametrize("version", [10, 12, 22])
 def test_max_pool(shape, attributes, version):
     compare("MaxPool", normal(*shape), version=version, **attributes)
 
 
-@pytest.mark.parametrize("shape,attributes", WINDOWS[:9])
+@pytest.mark.parametrize(("shape", "attributes"), WINDOWS[:9])
 @pytest.mark.parametrize("order", [0, 1])
 def test_max_pool_with_indices(shape, attributes, order):
     x = rng(3).integers(-3, 3, shape).astype(np.float32)
@@ -61,7 +61,7 @@ def test_nan_is_greater_than_any_number():
     np.testing.assert_array_equal(alone, values)
 
 
-@pytest.mark.parametrize("shape,attributes", WINDOWS)
+@pytest.mark.parametrize(("shape", "attributes"), WINDOWS)
 @pytest.mark.parametrize("include", [0, 1])
 @pytest.mark.parametrize("version", [11, 22])
 def test_average_pool(shape, attributes, include, version):
@@ -76,7 +76,7 @@ def test_average_pool(shape, attributes, include, version):
     )
 
 
-@pytest.mark.parametrize("shape,attributes", [WINDOWS[0], WINDOWS[1], WINDOWS[5], WINDOWS[8]])
+@pytest.mark.parametrize(("shape", "attributes"), [WINDOWS[0], WINDOWS[1], WINDOWS[5], WINDOWS[8]])
 @pytest.mark.parametrize("p", [1, 2, 3])
 def test_lp_pool(shape, attributes, p):
     compare("LpPool", normal(*shape), terms=30, version=18, p=p, **attributes)

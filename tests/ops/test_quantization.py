@@ -63,7 +63,9 @@ def test_per_axis(axis, dtype):
     compare("DequantizeLinear", y, scale, zero, version=13, axis=axis)
 
 
-@pytest.mark.parametrize("axis,block,shape", [(0, 2, (3, 4)), (1, 3, (5, 2)), (1, 4, (5, 1))])
+@pytest.mark.parametrize(
+    ("axis", "block", "shape"), [(0, 2, (3, 4)), (1, 3, (5, 2)), (1, 4, (5, 1))]
+)
 @pytest.mark.parametrize("dtype", ["int8", "uint16"])
 def test_blocks(axis, block, shape, dtype):
     x = normal(5, 4) * np.float32(50)

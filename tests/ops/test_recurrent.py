@@ -64,7 +64,7 @@ def test_gru_reset(linear):
 
 
 @pytest.mark.parametrize(
-    "activation,alpha,beta",
+    ("activation", "alpha", "beta"),
     [
         ("Relu", None, None),
         ("Sigmoid", None, None),

@@ -112,7 +112,7 @@ def test_exclude_outside():
 
 
 @pytest.mark.parametrize(
-    "policy,shape", [("not_larger", (1, 2, 4, 6)), ("not_smaller", (1, 2, 8, 12))]
+    ("policy", "shape"), [("not_larger", (1, 2, 4, 6)), ("not_smaller", (1, 2, 8, 12))]
 )
 def test_aspect_ratio(policy, shape):
     x, sizes = normal(1, 2, 6, 9), np.array([8, 6], np.int64)

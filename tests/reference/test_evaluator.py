@@ -60,7 +60,11 @@ def test_a_function_with_an_attribute() -> None:
     body = Node("Gather", [a, b], [Value("c")], name="inner")
     body.attributes["axis"] = Attribute("axis", AttributeType.INT, ref="where")
     function = Function(
-        "Pick", "local", Graph("Pick", [a, b], [body.output], [body]), {"": 21}, attributes=["where"]
+        "Pick",
+        "local",
+        Graph("Pick", [a, b], [body.output], [body]),
+        {"": 21},
+        attributes=["where"],
     )
     data = Value("data", TensorType(dtypes.FLOAT, (2, 3)))
     index = Value("index", TensorType(dtypes.INT64, (1,)))

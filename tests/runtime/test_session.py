@@ -7,19 +7,20 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-import onnx
 import pytest
+
+import onnx
+import sardonyx as sx
 from build import from_nodes, from_text
 from onnx import TensorProto, helper
 
-import sardonyx as sx
-
 TEXT = (
-    '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x, int64[2] i) => (float[N, 2] y, float[N, 3] z)'
+    '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x, int64[2] i)'
+    " => (float[N, 2] y, float[N, 3] z)"
     " { z = Relu (x) y = Gather <axis = 1> (z, i) }"
 )
 X = np.array([[1, -2, 3]], np.float32)
-I = np.array([2, 0])
+INDEX = np.array([2, 0])
 
 
 def session() -> sx.Session:
@@ -27,10 +28,10 @@ def session() -> sx.Session:
 
 
 def test_run_all_outputs_and_some() -> None:
-    y, z = session().run(None, {"x": X, "i": I})
+    y, z = session().run(None, {"x": X, "i": INDEX})
     np.testing.assert_array_equal(y, [[3, 1]])
     np.testing.assert_array_equal(z, [[1, 0, 3]])
-    (only,) = session().run(["z"], {"x": X, "i": I})
+    (only,) = session().run(["z"], {"x": X, "i": INDEX})
     np.testing.assert_array_equal(only, z)
 
 
@@ -45,14 +46,14 @@ def test_interface() -> None:
     "feeds, words",
     [
         ({"x": X}, ["'i'", "missing"]),
-        ({"x": X, "i": I, "w": I}, ["'w'", "'x'"]),
-        ({"x": X.astype(np.float64), "i": I}, ["float", "double", "astype"]),
-        ({"x": X[0], "i": I}, ["rank 2", "[N, 3]"]),
-        ({"x": X[:, :2], "i": I}, ["[N, 3]", "dimension 1"]),
+        ({"x": X, "i": INDEX, "w": INDEX}, ["'w'", "'x'"]),
+        ({"x": X.astype(np.float64), "i": INDEX}, ["float", "double", "astype"]),
+        ({"x": X[0], "i": INDEX}, ["rank 2", "[N, 3]"]),
+        ({"x": X[:, :2], "i": INDEX}, ["[N, 3]", "dimension 1"]),
         ({"x": X, "i": np.array([2, 7])}, ["Gather", "index"]),
         ({"x": X, "i": [0.5, 1]}, ["int64", "0.5"]),
-        ({"x": None, "i": I}, ["'x'", "None"]),
-        ({"x": "cat", "i": I}, ["'x'"]),
+        ({"x": None, "i": INDEX}, ["'x'", "None"]),
+        ({"x": "cat", "i": INDEX}, ["'x'"]),
     ],
 )
 def test_bad_feeds_say_what_and_how(feeds: dict[str, object], words: list[str]) -> None:
@@ -64,7 +65,7 @@ def test_bad_feeds_say_what_and_how(feeds: dict[str, object], words: list[str]) 
 
 def test_unknown_output() -> None:
     with pytest.raises(sx.errors.InputError, match="'nope'"):
-        session().run(["nope"], {"x": X, "i": I})
+        session().run(["nope"], {"x": X, "i": INDEX})
 
 
 def test_plain_numbers_and_lists_are_taken() -> None:
@@ -112,9 +113,9 @@ def test_from_path_bytes_and_a_file_that_goes_away(tmp_path: Path) -> None:
     onnx.save(proto, path)
     made = sx.Session(path)
     path.write_bytes(b"")
-    np.testing.assert_array_equal(made.run(["z"], {"x": X, "i": I})[0], [[1, 0, 3]])
+    np.testing.assert_array_equal(made.run(["z"], {"x": X, "i": INDEX})[0], [[1, 0, 3]])
     np.testing.assert_array_equal(
-        sx.Session(proto.SerializeToString()).run(["z"], {"x": X, "i": I})[0], [[1, 0, 3]]
+        sx.Session(proto.SerializeToString()).run(["z"], {"x": X, "i": INDEX})[0], [[1, 0, 3]]
     )
 
 
@@ -131,7 +132,7 @@ def test_several_threads_may_call_one_session() -> None:
     def work(number: int) -> None:
         for _ in range(20):
             x = np.full((number + 1, 3), number, np.float32)
-            (z,) = made.run(["z"], {"x": x, "i": I})
+            (z,) = made.run(["z"], {"x": x, "i": INDEX})
             if not np.array_equal(z, x):
                 wrong.append(number)
 
@@ -154,9 +155,9 @@ def test_backend_interface() -> None:
     proto = onnx.parser.parse_model(TEXT)
     assert sx.backend.supports_device("CPU")
     assert not sx.backend.supports_device("CUDA:0")
-    y, z = sx.backend.prepare(proto).run([X, I])
+    y, z = sx.backend.prepare(proto).run([X, INDEX])
     np.testing.assert_array_equal(y, [[3, 1]])
-    result = sx.backend.run_model(proto, [X, I])
+    result = sx.backend.run_model(proto, [X, INDEX])
     np.testing.assert_array_equal(result.z, z)
     node = helper.make_node("Add", ["a", "b"], ["c"])
     (c,) = sx.backend.run_node(node, [X, X])

@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from sardonyx.errors import DecodeError, ExternalDataError, InputError
 from sardonyx.wire import load
+from sardonyx.wire import source as source_module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,15 +125,31 @@ def test_decode_errors_name_the_file(tmp_path: Path) -> None:
 
 
 @posix
-def test_truncation_after_load_is_a_typed_error(path: Path) -> None:
-    model = load(path)
-    weight = model.graph.initializers[0].const
+def test_truncation_after_load_is_a_typed_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "MAPPED_FROM", 0)
+    weight = load(path).graph.initializers[0].const
     os.truncate(path, 300)
     with pytest.raises(DecodeError, match="ends at byte 300"):
         weight.read()
 
 
-def test_a_file_replaced_after_load_is_still_read(path: Path) -> None:
+@posix
+def test_a_small_file_may_be_overwritten_in_place(path: Path) -> None:
+    model = load(path)
+    path.write_bytes(b"")
+    constant = next(iter(model.graph.nodes)).attribute("value")
+    for tensor in (model.graph.initializers[0].const, constant):
+        np.testing.assert_array_equal(tensor.numpy(), WEIGHTS)
+        np.testing.assert_array_equal(tensor.read(), WEIGHTS)
+
+
+@pytest.mark.parametrize("mapped_from", [0, 1 << 20])
+def test_a_file_replaced_after_load_is_still_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch, mapped_from: int
+) -> None:
+    monkeypatch.setattr(source_module, "MAPPED_FROM", mapped_from)
     model = load(path)
     other = path.with_name("other.onnx")
     onnx.save(add_model(-WEIGHTS), other)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-import onnx
-import pytest
-from zoo.models import MODELS, ZooModel, fetch
+from typing import Any
 
+import numpy as np
+import pytest
+
+import onnx
 import sardonyx as sx
 from sardonyx.check import validate
 from sardonyx.dims import Dim, evaluate, symbols
 from sardonyx.infer import infer
 from sardonyx.ir import TensorType
 from sardonyx.reference import Evaluator
+from zoo.models import MODELS, ZooModel, fetch
 
 pytestmark = pytest.mark.zoo
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
@@ -53,7 +55,23 @@ def test_round_trip_loses_nothing(model: ZooModel) -> None:
     path = fetch(model)
     again = sx.dumps(sx.load(path))
     if again != path.read_bytes():
-        assert onnx.load_from_string(again) == onnx.load(path)
+        assert without_defaults(onnx.load_from_string(again)) == without_defaults(onnx.load(path))
+
+
+def without_defaults(message: Any) -> Any:
+    """The message less singular fields that are set to their default, which say nothing."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for part in value if field.is_repeated else [value]:
+                without_defaults(part)
+        elif not field.is_repeated and value == field.default_value and not says_something(field):
+            message.ClearField(field.name)
+    return message
+
+
+def says_something(field: Any) -> bool:
+    """Whether the field's presence alone has a meaning: a choice, or an attribute's value."""
+    return field.containing_oneof is not None or field.name in {"i", "f", "s"}
 
 
 @every_model

@@ -104,7 +104,7 @@ def attribute_type_of(value: object) -> AttributeType:
         (Tensor, AttributeType.TENSOR),
         (SparseTensor, AttributeType.SPARSE_TENSOR),
         (Graph, AttributeType.GRAPH),
-        (Type.__args__, AttributeType.TYPE_PROTO),  # type: ignore[attr-defined]
+        (Type.__args__, AttributeType.TYPE_PROTO),
     )
     for python_type, kind in single:
         if isinstance(value, python_type):

@@ -39,8 +39,8 @@ class Operator:
     methods are written for the newest form and see older nodes in it: an attribute that
     became an input arrives as that input. What differs otherwise is asked of `self.version`.
 
-    Mandatory: `infer` and `reference`. Inputs are passed in order, None for those omitted, variadic ones last.
-    `n_outputs` is how many outputs the node has.
+    Mandatory: `infer` and `reference`. Inputs are passed in order, None for those omitted,
+    variadic ones last. `n_outputs` is how many outputs the node has.
     """
 
     op_type: ClassVar[str]

@@ -39,8 +39,8 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "control": "If Loop Scan",
         "data": "Concat DepthToSpace Slice SpaceToDepth Split Tile",
         "generate": "Constant ConstantOfShape EyeLike Range",
-        "indexing": "Compress Gather GatherElements GatherND NonZero OneHot ReverseSequence Scatter "
-        "ScatterElements ScatterND Trilu",
+        "indexing": "Compress Gather GatherElements GatherND NonZero OneHot "
+        "ReverseSequence Scatter ScatterElements ScatterND Trilu",
         "padding": "CenterCropPad Pad",
         "sequence": "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt "
         "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap "

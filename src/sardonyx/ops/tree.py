@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sardonyx.dtypes import DOUBLE, FLOAT, INT32, INT64, STRING
-from sardonyx.errors import ExecutionError, InferenceError, ModelError, quote
+from sardonyx.errors import ModelError, quote
 from sardonyx.ir.tensor import Tensor  # noqa: TC001 - annotations are read at run time
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.forest import (
+    AGGREGATES,
+    MEMBER,
+    MODES,
+    TRANSFORMS,
+    Forest,
+    choice,
+    feature_rows,
+    int64s,
+    row_count,
+    same_lengths,
+    transformed,
+    vector,
+    votes,
+)
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import Input, Output, attribute, past
 from sardonyx.ops.windows import check_bytes
@@ -22,234 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sardonyx.ir.tensor import Array
-    from sardonyx.ir.types import DimLike
-
-LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(7)
-_MODES = {
-    "BRANCH_LEQ": LEQ,
-    "BRANCH_LT": LT,
-    "BRANCH_GTE": GTE,
-    "BRANCH_GT": GT,
-    "BRANCH_EQ": EQ,
-    "BRANCH_NEQ": NEQ,
-}
-_AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
-_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-_CELLS = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Forest:
-    """Trees as arrays. A child or root >= 0 is an interior node, below 0 it is leaf ~child.
-
-    Leaf i casts the votes `vote_target`, `vote_weight` from `vote_start[i]` to
-    `vote_start[i + 1]`. A member node tests set `member_set[node]`; `member_codes` holds
-    set * len(members) + place in `members` of each element.
-    """
-
-    feature: Array
-    mode: Array
-    split: Array
-    on_true: Array
-    on_false: Array
-    missing_is_true: Array
-    roots: Array
-    vote_start: Array
-    vote_target: Array
-    vote_weight: Array
-    member_set: Array
-    members: Array
-    member_codes: Array
-
-    def check(self, op_type: str) -> None:
-        """Raise `ModelError` unless walking from any root ends in a leaf."""
-        count, leaves = len(self.feature), len(self.vote_start) - 1
-        for name, links in (
-            ("root", self.roots),
-            ("true branch", self.on_true),
-            ("false branch", self.on_false),
-        ):
-            if links.size and not (-leaves <= links.min() and links.max() < count):
-                raise ModelError(
-                    f"{op_type}: a {name} names a node or leaf that does not exist "
-                    f"({count} nodes, {leaves} leaves)"
-                )
-        if self.feature.size and self.feature.min() < 0:
-            raise ModelError(f"{op_type}: feature id {self.feature.min()} is negative")
-        children = np.concatenate([self.on_true, self.on_false])
-        parents = np.bincount(children[children >= 0], minlength=count)
-        # with one parent each and none for the roots, no walk from a root meets a node twice
-        if parents.size and (
-            parents.max() > 1 or parents[self.roots[self.roots >= 0]].max(initial=0) > 0
-        ):
-            self._check_acyclic(op_type, parents)
-
-    def _check_acyclic(self, op_type: str, parents: Array) -> None:
-        remaining = parents.tolist()
-        true, false = self.on_true.tolist(), self.on_false.tolist()
-        ready = [node for node, count in enumerate(remaining) if count == 0]
-        done = 0
-        while ready:
-            node = ready.pop()
-            done += 1
-            for child in (true[node], false[node]):
-                if child >= 0:
-                    remaining[child] -= 1
-                    if remaining[child] == 0:
-                        ready.append(child)
-        if done < len(remaining):
-            raise ModelError(f"{op_type}: the nodes' branches form a cycle")
-
-    def leaves(self, X: Array) -> Array:
-        """The leaf that each row reaches in each tree, [rows, trees]."""
-        state = np.broadcast_to(self.roots, (len(X), len(self.roots))).reshape(-1).copy()
-        rows = np.repeat(np.arange(len(X)), len(self.roots))
-        active = np.flatnonzero(state >= 0)
-        while active.size:
-            node = state[active]
-            value = X[rows[active], self.feature[node]]
-            taken = np.where(
-                np.isnan(value), self.missing_is_true[node], self._compare(node, value)
-            )
-            state[active] = np.where(taken, self.on_true[node], self.on_false[node])
-            active = active[state[active] >= 0]
-        return np.asarray(~state).reshape(len(X), len(self.roots))
-
-    def _compare(self, node: Array, value: Array) -> Array:
-        split, mode = self.split[node], self.mode[node]
-        modes = np.unique(mode)
-        results = np.zeros(len(node), bool)
-        for code in modes:
-            chosen = slice(None) if len(modes) == 1 else mode == code
-            x, s = value[chosen], split[chosen]
-            if code == MEMBER:
-                results[chosen] = self._is_member(node[chosen], x)
-            else:
-                results[chosen] = (x <= s, x < s, x >= s, x > s, x == s, x != s)[code]
-        return results
-
-    def _is_member(self, node: Array, value: Array) -> Array:
-        if not self.members.size:
-            return np.zeros(len(node), bool)
-        place = np.minimum(np.searchsorted(self.members, value), len(self.members) - 1)
-        code = self.member_set[node] * len(self.members) + place
-        return np.asarray((self.members[place] == value) & np.isin(code, self.member_codes))
-
-    def scores(self, X: Array, n_targets: int, aggregate: str) -> Array:
-        """What the leaves' votes add up to, [rows, n_targets] DOUBLE; 0 where there is none."""
-        totals = np.zeros((len(X), n_targets))
-        block = max(1, _CELLS // max(len(self.roots), n_targets, 1))
-        for start in range(0, len(X), block):
-            stop = min(start + block, len(X))
-            leaf = self.leaves(X[start:stop])
-            counts = self.vote_start[leaf + 1] - self.vote_start[leaf]
-            total = int(counts.sum())
-            check_bytes((total,), 24)
-            ends = np.cumsum(counts.reshape(-1))
-            firsts = np.repeat(self.vote_start[leaf].reshape(-1) - (ends - counts.reshape(-1)),
-                               counts.reshape(-1))  # fmt: skip
-            votes = firsts + np.arange(total)
-            row = np.repeat(np.arange(stop - start), counts.sum(1))
-            cell = row * n_targets + self.vote_target[votes]
-            weight = self.vote_weight[votes]
-            size = (stop - start) * n_targets
-            part = _aggregated(cell, weight, size, aggregate)
-            if aggregate == "AVERAGE":
-                part /= max(len(self.roots), 1)
-            totals[start:stop] = part.reshape(-1, n_targets)
-        return totals
-
-
-def _aggregated(cell: Array, weight: Array, size: int, aggregate: str) -> Array:
-    if aggregate in {"SUM", "AVERAGE"}:
-        return np.bincount(cell, weight, size)
-    start, function = (np.inf, np.minimum) if aggregate == "MIN" else (-np.inf, np.maximum)
-    result = np.full(size, start)
-    function.at(result, cell, weight)
-    touched = np.zeros(size, bool)
-    touched[cell] = True
-    return np.where(touched, result, 0.0)
-
-
-def _transformed(scores: Array, transform: str) -> Array:
-    with np.errstate(all="ignore"):
-        if transform == "LOGISTIC":
-            return np.asarray(np.tanh(scores / 2) / 2 + 0.5)
-        if transform in {"SOFTMAX", "SOFTMAX_ZERO"}:
-            powers = np.exp(scores - scores.max(1, keepdims=True, initial=-np.inf))
-            if transform == "SOFTMAX_ZERO":
-                powers = np.where(np.abs(scores) > 1e-7, powers, 0.0)
-            total = powers.sum(1, keepdims=True)
-            return np.asarray(np.where(total == 0, 0.0, powers / total))
-        if transform == "PROBIT":
-            return _probit(scores)
-    return scores
-
-
-def _probit(scores: Array) -> Array:
-    quantile = NormalDist().inv_cdf
-    flat = [
-        quantile(p) if 0 < p < 1 else {0.0: -np.inf, 1.0: np.inf}.get(p, np.nan)
-        for p in scores.reshape(-1).tolist()
-    ]
-    return np.array(flat, np.float64).reshape(scores.shape)
-
-
-def _features(op_type: str, X: Array, forest: _Forest) -> Array:
-    X = X.reshape(1, -1) if X.ndim == 1 else X
-    if X.ndim != 2:
-        raise InferenceError(f"{op_type}: X is [N, F], got rank {X.ndim}")
-    if forest.feature.size and X.shape[1] <= forest.feature.max():
-        raise ExecutionError(
-            f"{op_type}: the trees read feature {forest.feature.max()}, X has {X.shape[1]} features"
-        )
-    return (
-        X
-        if X.dtype.kind == "f" and X.itemsize > 2
-        else X.astype(np.float32 if X.dtype == np.float16 else np.float64)
-    )
-
-
-def _rows(op_type: str, X: Fact) -> DimLike:
-    if X.shape is None:
-        return None
-    if len(X.shape) not in {1, 2}:
-        raise InferenceError(f"{op_type}: X is [N, F], got rank {len(X.shape)}")
-    return X.shape[0] if len(X.shape) == 2 else 1
-
-
-def _choice(op_type: str, name: str, value: str | int, known: Sequence[str]) -> str:
-    if isinstance(value, int) and 0 <= value < len(known):
-        return known[value]
-    if isinstance(value, str) and value in known:
-        return value
-    raise ModelError(f"{op_type}: {name} {quote(value)} is not one of {', '.join(known)}")
-
-
-def _votes(leaf: Array, target: Array, weight: Array, leaves: int) -> tuple[Array, Array, Array]:
-    order = np.argsort(leaf, kind="stable")
-    counts = np.bincount(leaf, minlength=leaves)
-    start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return start, target[order], weight[order].astype(np.float64)
-
-
-def _same_lengths(op_type: str, **lists: Sequence[Any] | Array | None) -> int:
-    lengths = {name: len(values) for name, values in lists.items() if values is not None}
-    if len(set(lengths.values())) > 1:
-        listed = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-        raise ModelError(f"{op_type}: these attributes need one length, they have {listed}")
-    return next(iter(lengths.values()), 0)
-
-
-def _vector(tensor: Tensor | None) -> Array | None:
-    if tensor is None:
-        return None
-    array = tensor.numpy().reshape(-1)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
-def _integers(values: Sequence[int]) -> Array:
-    return np.array(values, np.int64)
 
 
 class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
@@ -284,16 +69,16 @@ class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
         return count
 
     def infer(self, X: Fact) -> Fact:
-        return Fact.tensor(X.dtype, (_rows(self.op_type, X), self.targets))
+        return Fact.tensor(X.dtype, (row_count(self.op_type, X), self.targets))
 
     @cached_property
-    def _forest(self) -> _Forest:
-        modes, splits = self.nodes_modes.numpy().reshape(-1), _vector(self.nodes_splits)
-        weights = _vector(self.leaf_weights)
+    def _forest(self) -> Forest:
+        modes, splits = self.nodes_modes.numpy().reshape(-1), vector(self.nodes_splits)
+        weights = vector(self.leaf_weights)
         assert splits is not None
         assert weights is not None
         missing = self.nodes_missing_value_tracks_true
-        count = _same_lengths(
+        count = same_lengths(
             self.op_type,
             nodes_featureids=self.nodes_featureids,
             nodes_modes=modes,
@@ -304,17 +89,17 @@ class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
             nodes_falseleafs=self.nodes_falseleafs,
             nodes_missing_value_tracks_true=missing or None,
         )
-        leaves = _same_lengths(
+        leaves = same_lengths(
             self.op_type, leaf_targetids=self.leaf_targetids, leaf_weights=weights
         )
         if modes.size and int(modes.max()) > MEMBER:
             raise ModelError(f"TreeEnsemble: node mode {modes.max()} is not in [0, {MEMBER}]")
         sets, members, codes = self._members(modes)
-        start, target, weight = _votes(
-            np.arange(leaves), _integers(self.leaf_targetids), weights, leaves
+        start, target, weight = votes(
+            np.arange(leaves), int64s(self.leaf_targetids), weights, leaves
         )
-        forest = _Forest(
-            _integers(self.nodes_featureids),
+        forest = Forest(
+            int64s(self.nodes_featureids),
             modes.astype(np.int64),
             splits,
             self._links("nodes_truenodeids", self.nodes_truenodeids, self.nodes_trueleafs),
@@ -332,7 +117,7 @@ class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
         return forest
 
     def _links(self, name: str, ids: Sequence[int], are_leaves: Sequence[int]) -> Array:
-        links = _integers(ids)
+        links = int64s(ids)
         if links.size and links.min() < 0:
             raise ModelError(f"TreeEnsemble: {name} has {links.min()}, an index is never negative")
         return np.where(np.array(are_leaves, bool), ~links, links)
@@ -341,7 +126,7 @@ class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
         testing = np.flatnonzero(modes == MEMBER)
         sets = np.zeros(len(modes), np.int64)
         sets[testing] = np.arange(len(testing))
-        values = _vector(self.membership_values)
+        values = vector(self.membership_values)
         if values is None:
             values = np.zeros(0, np.float32)
         ends = np.isnan(values)
@@ -357,15 +142,13 @@ class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
 
     def reference(self, X: Array) -> Array:
         forest = self._forest
-        aggregate = _choice(
-            self.op_type, "aggregate_function", self.aggregate_function, _AGGREGATES
-        )
-        transform = _choice(self.op_type, "post_transform", self.post_transform, _TRANSFORMS)
-        features = _features(self.op_type, X, forest)
+        aggregate = choice(self.op_type, "aggregate_function", self.aggregate_function, AGGREGATES)
+        transform = choice(self.op_type, "post_transform", self.post_transform, TRANSFORMS)
+        features = feature_rows(self.op_type, X, forest)
         check_bytes((len(features), self.targets), 8)
         scores = forest.scores(features, self.targets, aggregate)
         with np.errstate(all="ignore"):
-            return _transformed(scores, transform).astype(X.dtype)
+            return transformed(scores, transform).astype(X.dtype)
 
 
 class _Legacy(Operator):
@@ -388,7 +171,7 @@ class _Legacy(Operator):
 
     def either(self, name: str) -> Array:
         """The attribute `name`, or its twin that holds a tensor; empty where both are absent."""
-        tensor = _vector(getattr(self, f"{name}_as_tensor"))
+        tensor = vector(getattr(self, f"{name}_as_tensor"))
         if tensor is not None and tensor.size:
             return tensor
         return np.array(getattr(self, name) or (), np.float32)
@@ -400,14 +183,14 @@ class _Legacy(Operator):
         targets: Sequence[int] | None,
         weights: Array,
         n_targets: int,
-    ) -> _Forest:
+    ) -> Forest:
         """The trees; leaf (tree id, node id) votes for a target with a weight."""
         trees, nodes = self.nodes_treeids or (), self.nodes_nodeids or ()
         modes, splits = self.nodes_modes or (), self.either("nodes_values")
         true, false = self.nodes_truenodeids or (), self.nodes_falsenodeids or ()
         features = self.nodes_featureids or ()
         missing = self.nodes_missing_value_tracks_true
-        count = _same_lengths(
+        count = same_lengths(
             self.op_type,
             nodes_treeids=trees,
             nodes_nodeids=nodes,
@@ -431,14 +214,14 @@ class _Legacy(Operator):
         start, target, weight = self._leaf_votes(
             where, number, tree_ids or (), node_ids or (), targets or (), weights, n_targets
         )
-        result = _Forest(
-            _integers([features[index] for index in inner]),
-            _integers([self._mode(modes[index]) for index in inner]),
+        result = Forest(
+            int64s([features[index] for index in inner]),
+            int64s([self._mode(modes[index]) for index in inner]),
             splits[inner],
-            _integers([self._child(where, number, trees[i], true[i]) for i in inner]),
-            _integers([self._child(where, number, trees[i], false[i]) for i in inner]),
+            int64s([self._child(where, number, trees[i], true[i]) for i in inner]),
+            int64s([self._child(where, number, trees[i], false[i]) for i in inner]),
             np.array([missing[i] for i in inner] if missing else [False] * len(inner), bool),
-            _integers(list(roots.values())),
+            int64s(list(roots.values())),
             start,
             target,
             weight,
@@ -450,9 +233,9 @@ class _Legacy(Operator):
         return result
 
     def _mode(self, mode: str) -> int:
-        if mode not in _MODES:
+        if mode not in MODES:
             raise ModelError(f"{self.op_type}: node mode {quote(mode)} is unknown")
-        return _MODES[mode]
+        return MODES[mode]
 
     def _child(self, where: dict[tuple[int, int], int], number: Array, tree: int, node: int) -> int:
         if (tree, node) not in where:
@@ -471,9 +254,7 @@ class _Legacy(Operator):
         weights: Array,
         n_targets: int,
     ) -> tuple[Array, Array, Array]:
-        _same_lengths(
-            self.op_type, treeids=tree_ids, nodeids=node_ids, ids=targets, weights=weights
-        )
+        same_lengths(self.op_type, treeids=tree_ids, nodeids=node_ids, ids=targets, weights=weights)
         pairs = list(zip(tree_ids, node_ids, strict=True))
         unknown = next((pair for pair in pairs if pair not in where), None)
         if unknown:
@@ -481,14 +262,14 @@ class _Legacy(Operator):
                 f"{self.op_type}: a weight is for node {unknown[1]} of tree {unknown[0]}, "
                 "which does not exist"
             )
-        target = _integers(targets)
+        target = int64s(targets)
         if target.size and not (target.min() >= 0 and target.max() < n_targets):
             raise ModelError(f"{self.op_type}: a weight's target is outside [0, {n_targets})")
-        leaf = ~number[_integers([where[pair] for pair in pairs])] if pairs else _integers([])
+        leaf = ~number[int64s([where[pair] for pair in pairs])] if pairs else int64s([])
         # a weight of an interior node never counts
         counts = leaf >= 0
         leaves = int((number < 0).sum())
-        return _votes(leaf[counts], target[counts], weights[counts], leaves)
+        return votes(leaf[counts], target[counts], weights[counts], leaves)
 
     def based(self, scores: Array) -> Array:
         """`scores` plus the base values."""
@@ -524,10 +305,10 @@ class TreeEnsembleRegressor(_Legacy, since=5, domain="ai.onnx.ml"):
         return count
 
     def infer(self, X: Fact) -> Fact:
-        return Fact.tensor(FLOAT, (_rows(self.op_type, X), self.targets))
+        return Fact.tensor(FLOAT, (row_count(self.op_type, X), self.targets))
 
     @cached_property
-    def _forest(self) -> _Forest:
+    def _forest(self) -> Forest:
         return self.forest(
             self.target_treeids,
             self.target_nodeids,
@@ -537,15 +318,13 @@ class TreeEnsembleRegressor(_Legacy, since=5, domain="ai.onnx.ml"):
         )
 
     def reference(self, X: Array) -> Array:
-        aggregate = _choice(
-            self.op_type, "aggregate_function", self.aggregate_function, _AGGREGATES
-        )
-        transform = _choice(self.op_type, "post_transform", self.post_transform, _TRANSFORMS)
-        features = _features(self.op_type, X, self._forest)
+        aggregate = choice(self.op_type, "aggregate_function", self.aggregate_function, AGGREGATES)
+        transform = choice(self.op_type, "post_transform", self.post_transform, TRANSFORMS)
+        features = feature_rows(self.op_type, X, self._forest)
         check_bytes((len(features), self.targets), 8)
         scores = self._forest.scores(features, self.targets, aggregate)
         with np.errstate(all="ignore"):
-            return _transformed(self.based(scores), transform).astype(np.float32)
+            return transformed(self.based(scores), transform).astype(np.float32)
 
 
 class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
@@ -577,18 +356,18 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
                 "TreeEnsembleClassifier needs one of classlabels_int64s and classlabels_strings"
             )
         if integers:
-            return _integers(integers)
+            return int64s(integers)
         found = np.empty(len(strings or ()), object)
         found[:] = strings
         return found
 
     def infer(self, X: Fact) -> tuple[Fact, Fact]:
-        rows, labels = _rows(self.op_type, X), self.labels
+        rows, labels = row_count(self.op_type, X), self.labels
         dtype = STRING if labels.dtype == object else INT64
         return Fact.tensor(dtype, (rows,)), Fact.tensor(FLOAT, (rows, len(labels)))
 
     @cached_property
-    def _forest(self) -> _Forest:
+    def _forest(self) -> Forest:
         return self.forest(
             self.class_treeids,
             self.class_nodeids,
@@ -598,8 +377,8 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
         )
 
     def reference(self, X: Array) -> tuple[Array, Array]:
-        transform = _choice(self.op_type, "post_transform", self.post_transform, _TRANSFORMS)
-        features = _features(self.op_type, X, self._forest)
+        transform = choice(self.op_type, "post_transform", self.post_transform, TRANSFORMS)
+        features = feature_rows(self.op_type, X, self._forest)
         count = len(self.labels)
         check_bytes((len(features), count), 8)
         scores = self._forest.scores(features, count, "SUM")
@@ -608,7 +387,7 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
         else:
             scores = self.based(scores)
             best = scores.argmax(1)
-            scores = _transformed(scores, transform)
+            scores = transformed(scores, transform)
         with np.errstate(all="ignore"):
             return self.labels[best], scores.astype(np.float32)
 
@@ -623,4 +402,4 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
         else:
             best = (positive > 0).astype(np.int64)
             pair = np.stack([-positive, positive], 1)
-        return best, _transformed(pair, transform)
+        return best, transformed(pair, transform)

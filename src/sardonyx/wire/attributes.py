@@ -67,15 +67,17 @@ class LazyAttributes:
 
     def __call__(self) -> dict[str, Attribute]:
         """The attributes by name."""
+        self._reader.context.verify()
         return read_attributes(self._reader, self._spans, self.depth, _no_graph)
 
     def encoded(self, number: int) -> bytes:
         """The attributes as they stand in the file, as repeated field `number`."""
+        self._reader.context.verify()
         view = self._reader.view
         return b"".join([bytes_field(number, bytes(view[a:b])) for a, b in self._spans])
 
 
-def _no_graph(reader: Reader, start: int, end: int) -> Graph:  # noqa: ARG001
+def _no_graph(reader: Reader, start: int, end: int) -> Graph:
     raise reader.error("a graph in an attribute that is decoded by itself", start)
 
 

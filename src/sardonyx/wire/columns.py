@@ -61,6 +61,7 @@ class Column:
             self.wires.tolist(),
             self.starts.tolist(),
             self.ends.tolist(),
+            strict=True,
         )
         for row, *triple in every:
             found.setdefault(row, array("q")).extend(triple)
@@ -101,7 +102,7 @@ class Table:
         if len(column) == self.count:
             return found
         every = [""] * self.count
-        for row, text in zip(column.rows.tolist(), found):
+        for row, text in zip(column.rows.tolist(), found, strict=True):
             every[row] = text
         return every
 
@@ -169,7 +170,7 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
         _step(reader, kind, block, np.full(block.size, end))[:3]
         for block in np.array_split(places, places.size // _BLOCK + 1)
     ]
-    codes, starts, ends = (np.concatenate(parts) for parts in zip(*blocks))
+    codes, starts, ends = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     if unknown:
         extra = np.frombuffer(unknown, np.int64).reshape(-1, 2)
         codes = np.concatenate((codes, np.full(len(extra), _UNKNOWN | LENGTH)))
@@ -232,7 +233,7 @@ def _assemble(
             keep = ~is_single[rows]
             rows, parts = rows[keep], [part[keep] for part in parts]
         place = offsets[rows] + k
-        for target, part in zip(out, parts):
+        for target, part in zip(out, parts, strict=True):
             target[place] = part
     for row, found in single.items():
         first = int(offsets[row])
@@ -297,9 +298,11 @@ def decode_texts(reader: Reader, column: Column) -> list[str]:
     first, last = int(starts.min()), int(ends.max())
     total = int((ends - starts).sum())
     if starts.size <= _FEW or last - first > _REGION_FACTOR * total + _REGION_FLOOR:
-        return [reader.text(a, b) for a, b in zip(starts.tolist(), ends.tolist())]
+        return [reader.text(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
     region = str(reader.view[first:last], "latin-1")
-    found = [region[a:b] for a, b in zip((starts - first).tolist(), (ends - first).tolist())]
+    found = [
+        region[a:b] for a, b in zip((starts - first).tolist(), (ends - first).tolist(), strict=True)
+    ]
     high = np.flatnonzero(reader.data[first:last] > 127) + first
     if high.size:
         touched = np.searchsorted(high, starts) < np.searchsorted(high, ends)

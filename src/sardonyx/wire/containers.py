@@ -115,7 +115,7 @@ def _read_map(reader: Reader, start: int, end: int, depth: int) -> dict[Any, Any
         values = _read_sequence(inner, first, last, depth + 1)
     if len(keys) != len(values):
         raise reader.error(f"a map of {len(keys)} keys and {len(values)} values", start)
-    made = dict(zip(keys, values))
+    made = dict(zip(keys, values, strict=True))
     if len(made) != len(keys):
         raise reader.error("a map with one key twice", start)
     return made

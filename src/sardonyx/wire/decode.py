@@ -134,7 +134,7 @@ def _read_model(reader: Reader, end: int) -> Model:
         source=reader.context.source,
     )
     spans = found.get("functions", array("q"))
-    for function, (_, start, _) in zip(functions, triples(spans)):
+    for function, (_, start, _) in zip(functions, triples(spans), strict=True):
         if model.functions.setdefault(function.key, function) is not function:
             raise reader.error(f"two functions are called {quote(':'.join(function.key))}", start)
     return model

@@ -310,9 +310,7 @@ def _name_values(graph: Graph, taken: frozenset[str]) -> frozenset[str]:
     unnamed = [value for value in (*graph.inputs, *graph.initializers) if not value.name]
     has_subgraphs = False
     for node in graph.nodes:
-        for value in node.outputs:
-            if not value.name and value.users:
-                unnamed.append(value)
+        unnamed += [value for value in node.outputs if not value.name and value.users]
         if not isinstance(node._attributes, LazyAttributes):  # noqa: SLF001
             has_subgraphs = has_subgraphs or any(True for _ in node.subgraphs())
     unnamed += [value for value in graph.outputs if not value.name]

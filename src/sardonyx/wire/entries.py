@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["encode_entries", "encode_opsets", "read_entries", "read_opsets", "read_pairs"]
 
 
-class _Text(str):
+class _Text(str):  # noqa: SLOT000 - a subclass of str cannot add slots
     """A value read from an entry that is not written as it would be from key and value."""
 
     encoded: bytes
@@ -51,7 +51,7 @@ def read_pairs(reader: Reader, spans: Spans[int]) -> list[tuple[str, str]]:
 def read_entries(reader: Reader, spans: Spans[int]) -> dict[str, str]:
     """The same as a dict; `DecodeError` where one key has two values."""
     entries: dict[str, str] = {}
-    for (key, value), (_, start, _) in zip(read_pairs(reader, spans), triples(spans)):
+    for (key, value), (_, start, _) in zip(read_pairs(reader, spans), triples(spans), strict=True):
         if entries.setdefault(key, value) != value:
             raise reader.error(f"key {quote(key)} has two values", start)
     return entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +12,7 @@ import numpy as np
 from sardonyx.errors import DecodeError
 from sardonyx.limits import DEFAULT, exceeded
 from sardonyx.wire.schema import FIXED32, FIXED64, LENGTH, RUN, VARINT, message
+from sardonyx.wire.source import MappedFile
 from sardonyx.wire.varint import decode_varints, signed
 
 if TYPE_CHECKING:
@@ -77,6 +79,14 @@ class DecodeContext:
     def depth(self) -> int:
         """How deep messages may nest; Python's own stack bounds it, whatever `limits` say."""
         return min(self.limits.depth, _DEEPEST)
+
+    def verify(self) -> None:
+        """Raise the source's error where its file has become shorter since it was mapped."""
+        if self.root is not None and isinstance(self.root.view.obj, MappedFile):
+            descriptor = self.root.view.obj.descriptor
+            size = os.fstat(descriptor.number).st_size
+            if size < len(self.root.view):
+                raise descriptor.shorter(len(self.root.view), size)
 
 
 class Reader:
@@ -162,7 +172,7 @@ class Reader:
 def triples(spans: Spans[int]) -> Iterator[tuple[int, int, int]]:
     """The triples of `spans`."""
     step = iter(spans)
-    return zip(step, step, step)
+    return zip(step, step, step, strict=True)
 
 
 def fields(
@@ -411,6 +421,6 @@ class _Quiet(Reader):
         self.view, self.data = reader.view, reader.data
         self.context, self.base, self.exact = reader.context, reader.base, reader.exact
 
-    def error(self, text: str, offset: int, *, hint: str | None = None) -> Any:  # noqa: ARG002
+    def error(self, text: str, offset: int, *, hint: str | None = None) -> Any:
         """The signal to stop."""
         return _StepError(text)

@@ -109,6 +109,7 @@ class GraphParts:
     def __call__(self, graph: Graph) -> None:
         """Fill `graph`."""
         context = self.reader.context
+        context.verify()
         before = context.nodes
         pause = self.nodes.count > _MANY and gc.isenabled()
         if pause:
@@ -155,11 +156,11 @@ class GraphParts:
     def _values(self, names: list[str], scope: Scope) -> list[Value]:
         """A new value for each name; the first of a name is the one found by it."""
         made = new_values(names)
-        fresh = dict(zip(names, made))
+        fresh = dict(zip(names, made, strict=True))
         if len(fresh) == len(made) and "" not in fresh and scope.keys().isdisjoint(fresh):
             scope.update(fresh)
             return made
-        for name, value in zip(names, made):
+        for name, value in zip(names, made, strict=True):
             if name:
                 scope.setdefault(name, value)
         return made
@@ -181,7 +182,7 @@ class GraphParts:
         reader = self.reader
         for field in ("initializer", "sparse_initializer"):
             column = self.table.column(field)
-            for start, end in zip(column.starts.tolist(), column.ends.tolist()):
+            for start, end in zip(column.starts.tolist(), column.ends.tolist(), strict=True):
                 tensor: Tensor | SparseTensor
                 if field == "initializer":
                     tensor = read_tensor(reader, start, end)
@@ -203,7 +204,7 @@ class GraphParts:
         names = decode_texts(self.reader, inputs)
         read = list(map(scope.get, names))
         if None in read:
-            for place, (name, value) in enumerate(zip(names, read)):
+            for place, (name, value) in enumerate(zip(names, read, strict=True)):
                 if value is None and name:
                     read[place] = self._resolve(name, scope)
         nodes = link_nodes(
@@ -229,7 +230,7 @@ class GraphParts:
             row for name in ("g", "graphs") for row in column.rows[table.column(name).rows].tolist()
         }
         depth = self.depth + 2
-        spans = list(zip(column.starts.tolist(), column.ends.tolist()))
+        spans = list(zip(column.starts.tolist(), column.ends.tolist(), strict=True))
         first = 0
         for row, last in enumerate(_row_ends(column, self.nodes.count)):
             if last == first:
@@ -255,11 +256,11 @@ class GraphParts:
         reader, table = self.reader, self.nodes
         for field in ("domain", "overload"):
             column = table.column(field).last()
-            for row, text in zip(column.rows.tolist(), decode_texts(reader, column)):
+            for row, text in zip(column.rows.tolist(), decode_texts(reader, column), strict=True):
                 setattr(nodes[row], field, intern(text))
         column = table.column("doc_string").last()
         for row, start, end in zip(
-            column.rows.tolist(), column.starts.tolist(), column.ends.tolist()
+            column.rows.tolist(), column.starts.tolist(), column.ends.tolist(), strict=True
         ):
             nodes[row].doc = reader.prose(start, end)
         for row, spans in table.column("metadata_props").by_row().items():
@@ -317,7 +318,7 @@ def link_nodes(
     first_in = first_out = 0
     previous: Node | None = None
     (in_ends, read), (out_ends, made) = inputs, outputs
-    for op_type, name, last_in, last_out in zip(op_types, names, in_ends, out_ends):
+    for op_type, name, last_in, last_out in zip(op_types, names, in_ends, out_ends, strict=True):
         node = new(Node)
         node.op_type = op_type
         node.domain = node.overload = node.doc = ""
@@ -366,7 +367,9 @@ def _describe(infos: Table, values: list[Value]) -> None:
     view = reader.view
     single = types.last() is types
     if single:
-        for row, start, end in zip(types.rows.tolist(), types.starts.tolist(), types.ends.tolist()):
+        for row, start, end in zip(
+            types.rows.tolist(), types.starts.tolist(), types.ends.tolist(), strict=True
+        ):
             value = values[row]
             if value._type is None:  # noqa: SLF001
                 found = known.get(bytes(view[start:end]))
@@ -378,7 +381,9 @@ def _describe(infos: Table, values: list[Value]) -> None:
             if values[row]._type is None:  # noqa: SLF001
                 values[row].type = cast("Any", lazy_type(reader, spans))
     column = infos.column("doc_string").last()
-    for row, start, end in zip(column.rows.tolist(), column.starts.tolist(), column.ends.tolist()):
+    for row, start, end in zip(
+        column.rows.tolist(), column.starts.tolist(), column.ends.tolist(), strict=True
+    ):
         values[row].doc = reader.prose(start, end)
     for row, spans in infos.column("metadata_props").by_row().items():
         values[row].metadata.update(read_entries(reader, spans))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from sardonyx.ir import Model, Tensor
-    from sardonyx.wire.encode import Chunks, Piece
+    from sardonyx.wire.writing import Chunks
 
 __all__ = ["Progress", "dumps", "save"]
 
@@ -51,7 +51,7 @@ def dumps(model: Model) -> bytes:
     External tensors of a model that itself came from bytes keep their entries.
     """
     chunks = encode_model(model, _keep_detached)
-    return b"".join(block for piece in chunks.pieces for block in blocks(_content(piece)))
+    return b"".join(block for piece in chunks for block in blocks(piece))
 
 
 def save(
@@ -126,8 +126,8 @@ def _save_to_object(
         )
     chunks = encode_model(model, _keep_detached)
     meter = _Meter(chunks.nbytes, progress)
-    for piece in chunks.pieces:
-        for block in blocks(_content(piece)):
+    for piece in chunks:
+        for block in blocks(piece):
             target.write(block)
             meter.advance(len(block))
 
@@ -154,10 +154,6 @@ def _refuse_detached(tensor: Tensor) -> Entries | None:
     if isinstance(tensor, ExternalTensor) and tensor.is_detached:
         tensor.raw()
     return None
-
-
-def _content(piece: Piece) -> bytes | memoryview:
-    return piece if isinstance(piece, (bytes, memoryview)) else piece.raw()
 
 
 class _Plan:
@@ -228,7 +224,7 @@ def _write_split(
 
 def _write(folder: _Folder, name: str, chunks: Chunks, meter: _Meter) -> None:
     with folder.create(name, meter) as file:
-        file.write_all(_content(piece) for piece in chunks.pieces)
+        file.write_all(chunks)
 
 
 class _Meter:

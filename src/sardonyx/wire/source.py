@@ -32,6 +32,9 @@ READ_FLAGS = os.O_RDONLY
 for _flag in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
     READ_FLAGS |= getattr(os, _flag, 0)
 
+MAPPED_FROM = 16 << 20
+"""Bytes from which `load` maps a model file; a smaller one is read into memory."""
+
 _BLOCK = 4 << 20
 _NEIGHBOURS = 10_000
 
@@ -57,7 +60,7 @@ class _Descriptor:
             except OSError as error:
                 raise self.error(f"cannot read: {error.strerror}", place=self.path) from error
             if not part:
-                raise self.shorter(offset + length, offset + done)
+                raise self.shorter(offset + length, os.fstat(self.number).st_size)
             parts.append(part)
             done += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -228,8 +231,9 @@ def load(
 ) -> Model:
     """Read a model from a path, bytes or a binary file object.
 
-    A path is mapped: weights are read when they are needed, external data from files beside
-    it. From bytes or a file object there is no folder, so external tensors stay without data.
+    A large file is mapped: weights are read when they are needed, external data from files
+    beside it, and the file must not be truncated while the model is used (replacing it is
+    harmless). From bytes or a file object there is no folder: external tensors have no data.
 
     Args:
         source: where the model is.
@@ -253,7 +257,8 @@ def load(
     reader = ExternalReader(folder, allowed_roots, limits)
     context = DecodeContext(limits=limits, external=reader, source=file)
     try:
-        return decode_model(file.view(), context=context)
+        small = file.size < MAPPED_FROM
+        return decode_model(file.read(0, file.size) if small else file.view(), context=context)
     except SardonyxError as error:
         raise error.at(file.path) from error.__cause__
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from sardonyx import dtypes
 from sardonyx.errors import ModelError, SardonyxError, UnsupportedError, quote
-from sardonyx.ir.tensor import RawTensor, SparseTensor, Tensor
+from sardonyx.ir.tensor import RawTensor, SparseTensor, Tensor, owned
 from sardonyx.wire.entries import encode_entries, read_entries, read_pairs
 from sardonyx.wire.external import ExternalTensor, detached
 from sardonyx.wire.fields import collect, numbers, triples, unknown_bytes
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Entries: TypeAlias = "list[tuple[str, str]]"
-Externalize: TypeAlias = "Union[Callable[[Tensor], Entries | None], None]"
+Externalize: TypeAlias = "Callable[[Tensor], Entries | None] | None"
 
 _DATA_FIELDS = (
     "float_data",
@@ -98,16 +98,19 @@ class FieldTensor(Tensor):
 
     def encoded(self) -> bytes | None:
         """The payload of the packed field as it stands, where it is in one part."""
+        self._reader.context.verify()
         if len(self._spans) == 3 and self._spans[0] == LENGTH and self.field != "string_data":
             return bytes(self._reader.view[self._spans[1] : self._spans[2]])
         return None
 
     def values(self) -> Array:
         """The entries of the field, before they are made into elements."""
+        self._reader.context.verify()
         return numbers(self._reader, self._spans, _KINDS[self.field])
 
     def strings(self) -> list[bytes]:
         """The entries of string_data."""
+        self._reader.context.verify()
         view = self._reader.view
         return [bytes(view[start:end]) for _, start, end in triples(self._spans)]
 
@@ -117,14 +120,15 @@ class FieldTensor(Tensor):
             strings = np.empty(len(found), np.object_)
             strings[:] = found
             return strings
-        values, dtype = self.values(), self.dtype
+        dtype = self.dtype
+        values: Array = self.values()
         if self.field == "int32_data" and dtype is not dtypes.INT32:
             if dtype.bits in {2, 4}:
                 return dtypes.unpack(values.astype(np.uint8).tobytes(), dtype, self.size)
             if dtype.bits == 6:
                 return (values & 0x3F).astype(np.uint8).view(dtype.numpy)
             if dtype is dtypes.BOOL:
-                return values != 0
+                return np.not_equal(values, 0)
             return values.astype(f"u{dtype.itemsize}").view(dtype.numpy)
         if dtype.kind == "complex":
             values = np.ascontiguousarray(values).view(f"<c{dtype.itemsize}")
@@ -354,7 +358,7 @@ def _add_raw(out: Chunks, tensor: Tensor) -> None:
     if tensor.nbytes > _SMALL:
         out.add_data(9, TensorPiece(tensor))
     else:
-        out.add(bytes_field(9, bytes(TensorPiece(tensor).raw())))
+        out.add(bytes_field(9, owned(TensorPiece(tensor).raw())))
 
 
 def _add_typed(out: Chunks, tensor: FieldTensor, name_field: bytes) -> None:

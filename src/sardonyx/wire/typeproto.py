@@ -49,7 +49,7 @@ def lazy_type(reader: Reader, spans: Spans[int]) -> LazyType:
     if found is None:
         place = inner.at(start)
         found = types[encoded] = LazyType(encoded, partial(_decode_later, reader, place))
-    assert isinstance(found, LazyType)  # noqa: S101
+    assert isinstance(found, LazyType)
     return found
 
 
@@ -144,7 +144,7 @@ def _dtype(reader: Reader, spans: Spans[int] | None) -> DType | None:
     try:
         return dtypes.from_code(code)
     except UnsupportedError as error:
-        assert spans is not None  # noqa: S101
+        assert spans is not None
         offset = reader.at(spans[-2])
         raise error.at(f"byte {offset}").at(reader.place(offset) or "type") from None
 
@@ -179,7 +179,7 @@ def _encode_tensor(type: TensorType | SparseTensorType) -> bytes:
         raise ModelError(f"{len(denotations)} denotations for the {len(type.shape)} dims of {type}")
     dims = [
         bytes_field(1, encode_dim(dim) + text_field(3, name))
-        for dim, name in zip(type.shape, denotations)
+        for dim, name in zip(type.shape, denotations, strict=True)
     ]
     return out + bytes_field(2, b"".join(dims))
 

@@ -38,7 +38,7 @@ def count_varints(data: npt.NDArray[np.uint8]) -> int:
 
 
 def decode_varints(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64] | None:
-    """The integers of `data`, which holds whole varints; None where one is unfinished or > 10 bytes."""
+    """The integers of `data`; None where one is unfinished or takes more than 10 bytes."""
     if data.size == 0:
         return np.zeros(0, np.uint64)
     last = np.flatnonzero(data < 128)

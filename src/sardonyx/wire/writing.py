@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias
 
 from sardonyx.errors import ModelError, quote
 from sardonyx.wire.varint import encode_varint
@@ -50,7 +50,7 @@ class TensorPiece:
         return data
 
 
-Piece: TypeAlias = Union[bytes, memoryview, TensorPiece]
+Piece: TypeAlias = bytes | memoryview | TensorPiece
 
 
 class Chunks:

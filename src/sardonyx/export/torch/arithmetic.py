@@ -363,8 +363,10 @@ def addcdiv(op: TorchBuilder, x: Value, a: Value, b: Value, *, value: Any = 1) -
     return op.Add(op.cast(x, dtype), _times(op, quotient, value, dtype))
 
 
-@translation("aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default", "aten.to.other",
-             "aten.type_as.default", "aten.to.device", "prims.convert_element_type.default")  # fmt: skip
+@translation(
+    "aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default", "aten.to.other",
+    "aten.type_as.default", "aten.to.device", "prims.convert_element_type.default",
+)  # fmt: skip
 def convert(op: TorchBuilder, x: Value, *_: Any, **__: Any) -> Any:
     return op.cast(x, op.result())
 

@@ -116,7 +116,7 @@ def _end_pads(op: TorchBuilder, x: Value, kernel: Sequence[int], stride: Sequenc
     if any(not isinstance(size, int) for size in (*sizes, *outputs)):
         return None
     return [
-        max((out - 1) * step + spread * (window - 1) + 1 - size - pad, 0)  # type: ignore[operator]
+        max((out - 1) * step + spread * (window - 1) + 1 - size - pad, 0)
         for size, out, window, step, pad, spread in zip(
             sizes, outputs, kernel, stride, padding, dilation, strict=True
         )
@@ -234,9 +234,7 @@ def _adaptive(op: TorchBuilder, x: Value, outputs: Sequence[int | None], kind: s
     exact = [_exact(size, out) for size, out in zip(sizes, wanted, strict=True)]
     if all(exact):
         pool: Callable[..., Value] = getattr(op, f"{kind}Pool")
-        return _batched(
-            op, x, spatial, lambda x: pool(x, kernel_shape=exact, strides=exact)
-        )
+        return _batched(op, x, spatial, lambda x: pool(x, kernel_shape=exact, strides=exact))
     rank = op.rank_of(x)
     for index, (size, out) in enumerate(zip(sizes, wanted, strict=True)):
         if size == out:
@@ -459,3 +457,17 @@ for _spatial in (1, 2, 3):
 for _target in ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"):
     _register_linear(_target, "linear", None)
 _register_linear("upsample_bicubic2d", "cubic", -0.75)
+
+
+@translation("aten.grid_sampler.default", "aten.grid_sampler_2d.default")
+def grid_sampler(op: TorchBuilder, x: Value, grid: Value, interpolation: int, padding: int,
+                 align: bool) -> Any:  # fmt: skip
+    new = op.opset >= 20
+    modes = ("linear", "nearest", "cubic") if new else ("bilinear", "nearest", "bicubic")
+    return op.GridSample(
+        x,
+        grid,
+        mode=modes[interpolation],
+        padding_mode=("zeros", "border", "reflection")[padding],
+        align_corners=int(align),
+    )

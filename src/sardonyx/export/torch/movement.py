@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from sardonyx import dtypes
 from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
@@ -293,6 +295,49 @@ def index_tensor(op: TorchBuilder, x: Value, indices: Sequence[Value | None]) ->
     return found
 
 
+@translation("aten.index_put.default", "aten._unsafe_index_put.default")
+def index_put(
+    op: TorchBuilder,
+    x: Value,
+    indices: Sequence[Value | None],
+    source: Value,
+    accumulate: bool = False,
+) -> Any:
+    given = [index for index in indices if index is not None]
+    if len(given) != len(indices):
+        raise ExportError("an assignment at indices of inner axes cannot be exported")
+    if len(given) == 1 and given[0].dtype is dtypes.BOOL:
+        if op.rank_of(source):
+            raise ExportError("an assignment of several values under a mask cannot be exported")
+        mask = op.unsqueeze(given[0], list(range(op.rank_of(given[0]), op.rank_of(x))))
+        return op.Where(mask, source, x)
+    if accumulate:
+        op.require(16, "an accumulating assignment")
+    wide = [op.cast(index, dtypes.INT64) for index in given]
+    total = wide[0]
+    for index in wide[1:]:
+        total = op.Add(total, index)
+    width = max(op.rank_of(index) for index in given)
+    shape = op.Shape(total)
+    places = op.Concat(
+        *(op.unsqueeze(op.Expand(index, shape), [width]) for index in wide), axis=width
+    )
+    rest = op.sizes(op.shape_of(x)[len(given) :])
+    values = op.Expand(op.cast(source, op.result()), op.Concat(shape, rest, axis=0))
+    return op.ScatterND(x, places, values, reduction="add" if accumulate else None)
+
+
+@translation("aten.unfold.default")
+def unfold(op: TorchBuilder, x: Value, dim: int, size: int, step: int) -> Any:
+    rank = op.rank_of(x)
+    axis = dim % rank if rank else 0
+    (length,) = static([op.shape_of(x)[axis]], "unfold")
+    starts = np.arange(0, length - size + 1, step)
+    windows = op.Gather(x, op.constant(starts[:, None] + np.arange(size), dtypes.INT64), axis=axis)
+    order = [*range(axis + 1), *range(axis + 2, rank + 1), axis + 1]
+    return op.Transpose(windows, perm=order)
+
+
 def _masked(op: TorchBuilder, x: Value, indices: Sequence[Value | None]) -> Any:
     if len(indices) != 1 or indices[0] is None:
         raise ExportError(
@@ -479,8 +524,6 @@ def _filled(op: TorchBuilder, value: Any) -> Any:
 
 @translation("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
 def arange(op: TorchBuilder, *args: Any, **_: Any) -> Any:
-    import numpy as np
-
     start, end, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
     dtype = op.result()
     if not any(isinstance(each, (Value, Dim)) for each in (start, end, step)):
@@ -492,7 +535,5 @@ def arange(op: TorchBuilder, *args: Any, **_: Any) -> Any:
 
 @translation("aten.eye.default", "aten.eye.m")
 def eye(op: TorchBuilder, *_: Any, **__: Any) -> Any:
-    import numpy as np
-
     rows, columns = static([dim for dim in op.result_shape if dim is not None], "eye")
     return op.constant(np.eye(rows, columns), op.result())

@@ -69,7 +69,8 @@ class TorchBuilder(Builder):
     """The `op` of translations: a `Builder` that knows what torch expects of the result.
 
     `result_dtype` and `result_shape` are those of the first output that torch computes for the
-    node being translated, `result_shapes` those of all; `common_dtype` is torch's promotion of its first two arguments.
+    node being translated, `result_shapes` those of all; `common_dtype` is torch's
+    promotion of its first two arguments.
     """
 
     def __init__(self, graph: Graph, opset: int) -> None:

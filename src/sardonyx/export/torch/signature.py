@@ -24,7 +24,8 @@ __all__ = ["Call", "Leaf", "bind"]
 class Leaf:
     """One flattened argument.
 
-    `parameter` is the argument it is part of, `dims` what torch is told of each dynamic axis, `names` what the user calls it.
+    `parameter` is the argument it is part of, `dims` what torch is told of each dynamic axis,
+    `names` what the user calls it.
     """
 
     name: str
@@ -105,14 +106,7 @@ def bind(module: Any, args: tuple[Any, ...], options: Options) -> Call:
             f"the example arguments do not fit {type(module).__name__}.forward{signature}: {error}",
             hint="args are the positional arguments as a tuple, kwargs the others",
         ) from None
-    arguments = {
-        name: value
-        for name, value in bound.arguments.items()
-        if signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD
-    }
-    for name, value in bound.arguments.items():
-        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            arguments[name] = value
+    arguments = dict(bound.arguments)
     kwargs = dict(bound.kwargs)
     paths, spec = pytree.tree_flatten_with_path(arguments)
     leaves = [Leaf(_path_name(path), _path_name(path[:1]), value) for path, value in paths]

@@ -133,7 +133,8 @@ def _check_dynamic(program: Any, call: Call) -> None:
             continue
         shape = nodes[name].meta["val"].shape
         for axis in leaf.dims:
-            if not isinstance(shape[axis], int):
+            size = shape[axis]
+            if not isinstance(size, int) and not size.node.expr.is_number:
                 continue
             if leaf.wanted(axis):
                 raise ExportError(

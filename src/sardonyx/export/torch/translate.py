@@ -272,8 +272,6 @@ class _Translator:
         if isinstance(arg, torch.SymFloat):
             value = self.op.size_values.number(arg)
             return self.op.typed(value, dtypes.FLOAT, ())
-        if isinstance(arg, torch.SymBool):
-            raise ExportError(f"a condition on sizes is used as data: {arg}")
         if isinstance(arg, (list, tuple)):
             return [self._argument(each) for each in arg]
         if isinstance(arg, torch.dtype):
