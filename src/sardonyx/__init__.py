@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sardonyx.ir import Model
     from sardonyx.limits import Limits
     from sardonyx.runtime import Session
-    from sardonyx.wire import dumps, load, loads, save
+    from sardonyx.wire import load, loads
+    from sardonyx.wire.save import dumps, save
 
 __all__ = [
     "Limits",

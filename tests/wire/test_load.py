@@ -129,10 +129,12 @@ def test_truncation_after_load_is_a_typed_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source_module, "MAPPED_FROM", 0)
-    weight = load(path).graph.initializers[0].const
+    opened, built = load(path), load(path)
+    weight, node = built.graph.initializers[0].const, built.graph.nodes.first
     os.truncate(path, 300)
-    with pytest.raises(DecodeError, match="ends at byte 300"):
-        weight.read()
+    for access in (weight.read, lambda: node.attributes, lambda: opened.graph.nodes):
+        with pytest.raises(DecodeError, match="ends at byte 300"):
+            access()
 
 
 @posix

@@ -126,7 +126,9 @@ def usage_error(error: Any, *, as_json: bool) -> int:
     """Show what the command-line parser refused; returns the exit code."""
     message = str(error.format_message())
     if as_json:
-        print_json({"error": {"class": "UsageError", "message": message, "places": [], "fix": None}})
+        print_json(
+            {"error": {"class": "UsageError", "message": message, "places": [], "fix": None}}
+        )
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "sardonyx"

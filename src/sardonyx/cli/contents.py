@@ -41,7 +41,9 @@ def contents(model: Model, path: str, depth: int) -> dict[str, Any]:
         "bytes": Path(path).stat().st_size,
         "ir_version": model.ir_version,
         "opsets": {domain or "ai.onnx": version for domain, version in model.opset_imports.items()},
-        "producer": " ".join(part for part in (model.producer_name, model.producer_version) if part),
+        "producer": " ".join(
+            part for part in (model.producer_name, model.producer_version) if part
+        ),
         "graph": graph.name,
         "description": model.doc,
         "model_version": model.model_version,
@@ -55,7 +57,12 @@ def contents(model: Model, path: str, depth: int) -> dict[str, Any]:
         ],
         "weights": _weights_summary(model),
         "functions": [
-            {"domain": f.domain, "name": f.name, "overload": f.overload, "nodes": len(f.graph.nodes)}
+            {
+                "domain": f.domain,
+                "name": f.name,
+                "overload": f.overload,
+                "nodes": len(f.graph.nodes),
+            }
             for f in model.functions.values()
         ],
         "training": len(model.training),

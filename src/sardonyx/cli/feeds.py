@@ -124,12 +124,12 @@ class Feeder:
         """Take one ``--input`` option."""
         types = self._types()
         required = [value.name for value in self.model.graph.required_inputs]
-        if text.lower().endswith(".npz") and not any(text.startswith(f"{n}=") for n in types):
-            if len(required) != 1 or "=" in text:
-                self._feed_archive(text)
-                return
-        only = required[0] if len(required) == 1 else ""
         starts = any(text.startswith(f"{name}=") for name in types)
+        is_archive = text.lower().endswith(".npz") and not starts
+        if is_archive and (len(required) != 1 or "=" in text):
+            self._feed_archive(text)
+            return
+        only = required[0] if len(required) == 1 else ""
         if only and not starts and ("=" not in text or Path(text).exists()):
             name, value = only, text
         else:
@@ -143,7 +143,9 @@ class Feeder:
         types = self._types()
         found = [name for name in arrays if name in types]
         if not found:
-            raise InputError(f"no array in {quote(path)} has an input's name", hint=_listed([*types]))
+            raise InputError(
+                f"no array in {quote(path)} has an input's name", hint=_listed([*types])
+            )
         for name in found:
             value = self.reader.read(name, f"{path}:{name}", types[name], self._fixed(name))
             self._set(name, value, path)
@@ -217,9 +219,7 @@ class Feeder:
         return shape
 
 
-def random_array(
-    shape: Sequence[int], dtype: dtypes.DType, random: np.random.Generator
-) -> Array:
+def random_array(shape: Sequence[int], dtype: dtypes.DType, random: np.random.Generator) -> Array:
     """Random data of `dtype`: floats in [0, 1), integers 0 or 1."""
     if dtype is dtypes.STRING:
         array: Array = np.full(tuple(shape), "text", object)

@@ -39,7 +39,7 @@ class Module:
         return module
 
     def walk(self) -> list[Module]:
-        """This module and all inside it, outer before inner."""
+        """The module and all inside it, outer before inner."""
         found = [self]
         for module in found:
             found.extend(module.children.values())

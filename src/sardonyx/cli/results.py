@@ -257,7 +257,9 @@ def _are_probabilities(rows: Array) -> bool:
     return bool(np.allclose(rows.sum(1, dtype=np.float64), 1, atol=1e-2))
 
 
-def print_classes(console: Console, name: str, value: Any, rows: list[list[dict[str, Any]]]) -> None:
+def print_classes(
+    console: Console, name: str, value: Any, rows: list[list[dict[str, Any]]]
+) -> None:
     """Show the top classes with bars."""
     line = Text(f"  {shown(name)}", style="bold cyan")
     line.append(f"  {type_text(value)}", style="not bold default")
@@ -265,7 +267,9 @@ def print_classes(console: Console, name: str, value: Any, rows: list[list[dict[
     for number, row in enumerate(rows):
         if len(rows) > 1:
             console.print(f"    row {number}", style="dim")
-        console.print(class_table(console, row, _are_probabilities(plain(value).reshape(len(rows), -1))))
+        console.print(
+            class_table(console, row, _are_probabilities(plain(value).reshape(len(rows), -1)))
+        )
 
 
 def class_table(
@@ -324,4 +328,3 @@ def _safe_name(name: str, taken: Mapping[str, Any]) -> str:
     while unique in taken:
         unique, count = f"{safe}_{count}", count + 1
     return unique
-

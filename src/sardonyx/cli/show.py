@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["print_contents", "show"]
+__all__ = ["print_contents", "print_values", "show"]
 
 _MOST_OPERATORS = 16
 _MOST_VALUES = 20
@@ -51,9 +51,9 @@ def show(path: str, *, depth: int, nodes: bool, weights: bool, as_json: bool) ->
 def print_contents(console: Console, document: Mapping[str, Any]) -> None:
     """The document of `contents`, for people."""
     _print_header(console, document)
-    _print_values(console, "Inputs", document["inputs"])
-    _print_values(console, "Inputs with a default", document["defaults"])
-    _print_values(console, "Outputs", document["outputs"])
+    print_values(console, "Inputs", document["inputs"])
+    print_values(console, "Inputs with a default", document["defaults"])
+    print_values(console, "Outputs", document["outputs"])
     _print_operators(console, document)
     _print_weights_summary(console, document["weights"])
     _print_functions(console, document["functions"])
@@ -95,7 +95,8 @@ def shape_words(shape: Sequence[int | str | None] | None) -> str:
     return f"[{', '.join('?' if dim is None else shown(dim) for dim in shape)}]"
 
 
-def _print_values(console: Console, title: str, values: Sequence[Mapping[str, Any]]) -> None:
+def print_values(console: Console, title: str, values: Sequence[Mapping[str, Any]]) -> None:
+    """A table of names, types and shapes under `title`, where there are any."""
     if not values:
         return
     console.print(heading(title))
@@ -219,6 +220,8 @@ def _print_nodes(console: Console, nodes: Sequence[Mapping[str, Any]]) -> None:
         for value in node["outputs"]:
             line.append("\n         → ", style="dim")
             line.append(shown(value["name"]), style="cyan not dim")
-            kind = "" if value["type"] == "?" else f"  {value['type']} {shape_words(value['shape'])}"
+            kind = (
+                "" if value["type"] == "?" else f"  {value['type']} {shape_words(value['shape'])}"
+            )
             line.append(kind, style="not dim")
         console.print(line, soft_wrap=True)

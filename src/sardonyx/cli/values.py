@@ -26,7 +26,7 @@ from sardonyx.ir.types import (
 from sardonyx.limits import DEFAULT, Limits, exceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sardonyx.dtypes import DType
     from sardonyx.ir.tensor import Array
@@ -59,7 +59,7 @@ def missing_file(path: str) -> InputError:
 class Reader:
     """Reads values for inputs; `notes` collects what the user should know of how."""
 
-    pixels: Pixels = Pixels()
+    pixels: Pixels = field(default_factory=Pixels)
     limits: Limits = DEFAULT
     notes: list[str] = field(default_factory=list)
 
@@ -129,7 +129,9 @@ class Reader:
             return {key if is_text else int(key): value for key, value in parsed.items()}
         if isinstance(expected, SequenceType) and isinstance(parsed, list):
             return parsed
-        kinds = "a .pb or .npz file or a JSON list" if isinstance(expected, SequenceType) else "JSON"
+        kinds = (
+            "a .pb or .npz file or a JSON list" if isinstance(expected, SequenceType) else "JSON"
+        )
         raise InputError(f"input {quote(name)} is {expected}", hint=f"give it {kinds}")
 
     def _converted(self, name: str, array: Array, dtype: DType | None) -> Array:
@@ -250,7 +252,9 @@ def _numbers(name: str, text: str, dtype: DType | None) -> Array:
     try:
         array: Array = np.asarray(parsed)
     except ValueError:
-        raise InputError(f"input {quote(name)}: the rows of {quote(text)} differ in length") from None
+        raise InputError(
+            f"input {quote(name)}: the rows of {quote(text)} differ in length"
+        ) from None
     if array.dtype.kind not in "biufc":
         raise InputError(f"input {quote(name)}: {quote(text)} is not numbers")
     if dtype is None:
@@ -273,12 +277,14 @@ def _parse_numbers(text: str) -> Any:
         if isinstance(parsed, (list, int, float)):
             return parsed
     parts = text.replace(",", " ").split()
-    for kind in (int, float, complex):
-        try:
-            return [kind(part) for part in parts] or None
-        except ValueError:
-            continue
-    return None
+    return _each(int, parts) or _each(float, parts) or _each(complex, parts)
+
+
+def _each(kind: Callable[[str], Any], parts: Sequence[str]) -> list[Any] | None:
+    try:
+        return [kind(part) for part in parts]
+    except ValueError:
+        return None
 
 
 def _shaped(name: str, array: Array, shape: Shape) -> Array:

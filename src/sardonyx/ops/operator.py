@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from sardonyx.errors import ModelError, UnsupportedError
+from sardonyx.errors import ModelError, UnsupportedError, quote
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.schema import REQUIRED, Past, Schema, attribute, build_schemas
 
@@ -54,6 +54,7 @@ class Operator:
     it also works on object arrays of symbolic dims and carries shape values through."""
 
     _schemas: ClassVar[dict[int, Schema]]
+    _in_force: ClassVar[dict[tuple[type[Operator], int], Schema]] = {}
 
     version: int = 0
     n_outputs: int = 1
@@ -101,6 +102,9 @@ class Operator:
     @classmethod
     def schema(cls, version: int) -> Schema:
         """The schema in force in opset `version` of the domain."""
+        found = cls._in_force.get((cls, version))
+        if found is not None:
+            return found
         known = [since for since in cls.schemas() if since <= version]
         if not known:
             first = min(cls.schemas())
@@ -108,7 +112,8 @@ class Operator:
                 f"{cls.op_type} came with version {first} of domain '{cls.domain or 'ai.onnx'}', "
                 f"the model imports version {version}"
             )
-        return cls.schemas()[max(known)]
+        found = cls._in_force[cls, version] = cls.schemas()[max(known)]
+        return found
 
     @classmethod
     def parse(cls, version: int, attributes: Mapping[str, Any], n_outputs: int = 1) -> Operator:
@@ -117,28 +122,20 @@ class Operator:
         Raises `ModelError` for an attribute that is unknown or missing.
         """
         schema = cls.schema(version)
-        values: dict[str, Any] = {}
-        for name, value in attributes.items():
+        for name in attributes:
             if name not in schema.attributes:
                 raise ModelError(
-                    f"{cls.op_type}-{schema.since_version} has no attribute {name!r}",
+                    f"{cls.op_type}-{schema.since_version} has no attribute {quote(name)}",
                     hint=f"its attributes are {', '.join(schema.attributes) or 'none'}",
                 )
-            values[name] = value
+        values = {}
         for name, spec in schema.attributes.items():
-            if name not in values:
-                if spec.default is REQUIRED:
-                    raise ModelError(
-                        f"{cls.op_type}-{schema.since_version} needs attribute {name!r}"
-                    )
-                values[name] = spec.default
-        known = {field.name for field in fields(cls)}
-        keyed = {}
-        for name, value in values.items():
-            key = name if name in known else f"{name}_"
-            if key in known:
-                keyed[key] = value
-        return cls(version=schema.since_version, n_outputs=n_outputs, **keyed)
+            value = attributes.get(name, spec.default)
+            if value is REQUIRED:
+                raise ModelError(f"{cls.op_type}-{schema.since_version} needs attribute {name!r}")
+            if name in schema.fields:
+                values[schema.fields[name]] = value
+        return cls(version=schema.since_version, n_outputs=n_outputs, **values)
 
     @classmethod
     def arrange(

@@ -160,7 +160,8 @@ class Schema:
 
     `slots` says for each parameter of the class, in the order in which its methods take them,
     where the argument comes from: an index of the node's inputs, the name of an attribute that
-    later became an input, or None.
+    later became an input, or None. `fields` names the class's field for each attribute that its
+    methods see as one.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Schema:
     type_constraints: dict[str, frozenset[Type]]
     deprecated: bool
     slots: tuple[int | str | None, ...]
+    fields: dict[str, str]
 
     @property
     def min_inputs(self) -> int:
@@ -253,6 +255,12 @@ def _declared_attributes(cls: type[Operator]) -> dict[str, tuple[AttributeSpec, 
         spec = AttributeSpec(kind, REQUIRED if is_required else entry.default)
         found[entry.name.rstrip("_")] = (spec, lifetime)
     return found
+
+
+def _field_names(cls: type[Operator]) -> dict[str, str]:
+    """The field of each attribute: a name that was taken has a trailing underscore."""
+    names = [entry.name for entry in fields(cls) if entry.name not in _BASE_FIELDS]
+    return {name.rstrip("_"): name for name in names}
 
 
 def _annotation(cls: type[Operator], name: str) -> str:
@@ -397,4 +405,5 @@ def _snapshot(
         type_constraints={name: state.constraints[name] for name in sorted(used)},
         deprecated=state.deprecated,
         slots=slots,
+        fields={name: field for name, field in _field_names(cls).items() if name in attributes},
     )

@@ -7,6 +7,7 @@ message, so that there is one place that says what is legal.
 from __future__ import annotations
 
 from array import array
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 
 _FEW = 48
 _STEPS = 32
-_FIELDS = 4
+_FIELDS = 3
 _UNKNOWN = 0
 _BLOCK = 1 << 18
 _REGION_FACTOR = 16
@@ -144,9 +145,10 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
     unknown = array("q")
     mark = marks.append
     bound = reader.context.limits.nodes
-    most = bound * _FIELDS
     position = start
-    while position < end:
+    for _ in repeat(None, bound * _FIELDS):
+        if position >= end:
+            break
         if view[position] in simple and position + 1 < end:
             length = view[position + 1]
             stop = position + 2
@@ -163,14 +165,15 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
         else:
             mark(position)
         position = stop
-        if len(marks) + len(unknown) > most:
-            raise reader.limit("nodes", bound, f"more than {most // _FIELDS}", position)
+    else:
+        if position < end:
+            raise reader.limit("nodes", bound, f"more than {bound} fields of a kind", position)
     places = np.frombuffer(marks, np.int64) if marks else np.zeros(0, np.int64)
-    blocks = [
-        _step(reader, kind, block, np.full(block.size, end))[:3]
-        for block in np.array_split(places, places.size // _BLOCK + 1)
-    ]
-    codes, starts, ends = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    codes, starts, ends = (np.empty(places.size, np.int64) for _ in range(3))
+    for first in range(0, places.size, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        limits = np.full(places[part].size, end)
+        codes[part], starts[part], ends[part], _ = _step(reader, kind, places[part], limits)
     if unknown:
         extra = np.frombuffer(unknown, np.int64).reshape(-1, 2)
         codes = np.concatenate((codes, np.full(len(extra), _UNKNOWN | LENGTH)))

@@ -15,6 +15,7 @@ import stat
 import threading
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ class Location:
         return "/".join(self.path)
 
 
+@lru_cache(maxsize=64)
 def split_location(location: str) -> tuple[str, ...]:
     """The components of a safe relative POSIX path; `ExternalDataError` for any other."""
     problem = _location_problem(location)

@@ -102,7 +102,7 @@ class GraphParts:
         present[column.rows[column.ends > column.starts]] = True
         missing = np.flatnonzero(~present)
         if missing.size:
-            place = int(spans.starts[missing[0]])
+            place = int(spans.starts[missing[0]]) - 1
             raise self.reader.error(f"a {kind} without {required}", place)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,13 +49,10 @@ def _export_program(program: Any, args: tuple[Any, ...], options: Options) -> Mo
         )
     module = program.module()
     if not args and not options.kwargs:
-        from dataclasses import replace
-
         args, kwargs = program.example_inputs
         options = replace(options, kwargs=kwargs)
     call = bind(module, tuple(args), options)
-    with nullcontext():
-        return _finish(program, module, call, options, "ExportedProgram")
+    return _finish(program, module, call, options, "ExportedProgram")
 
 
 def _finish(program: Any, module: Any, call: Any, options: Options, name: str) -> Model:
