@@ -96,7 +96,7 @@ def write(network: Digits, images: np.ndarray, labels: np.ndarray, accuracy: flo
     )
     model.doc = "Which digit is in an 8x8 picture; trained by scripts/train_demo.py."
     model.metadata["labels"] = json.dumps([str(digit) for digit in range(10)])
-    model.metadata["accuracy"] = f"{accuracy:.4f} on {len(images)} held-out pictures"
+    model.metadata["accuracy"] = f"{accuracy:.1%} of {len(images)} held-out pictures"
     model.metadata["data"] = "UCI Optical Recognition of Handwritten Digits, CC BY 4.0"
     sx.save(model, DATA / "digits.onnx")
     shown = [int(np.flatnonzero(labels == digit)[0]) for digit in range(10)]

@@ -41,15 +41,11 @@ __all__ = [
     "quote",
 ]
 
-_LONGEST_QUOTE = 80
+_LONGEST_QUOTE = 200
 
 
 def quote(name: object) -> str:
-    """`name` in quotes for a message: escaped, and shortened when a file made it huge.
-
-    >>> quote("a\\u202eb")
-    "'a\\\\u202eb'"
-    """
+    """`name` in quotes for a message: unprintables escaped, and shortened when it is huge."""
     text = name if isinstance(name, str) else str(name)
     if len(text) > _LONGEST_QUOTE:
         half = _LONGEST_QUOTE // 2

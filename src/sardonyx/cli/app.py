@@ -117,15 +117,20 @@ def run(
 @boundary
 def show(
     model: _Model,
-    depth: Annotated[int, typer.Option(min=0, help="Levels of modules to show.")] = 2,
+    depth: Annotated[
+        int | None, typer.Option(min=0, help="Levels of modules to show; default: what fits.")
+    ] = None,
     nodes: Annotated[bool, typer.Option("--nodes", help="List nodes, with shapes.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="List all weights.")] = False,
+    limit: _Limit = None,
     as_json: _Json = False,
 ) -> None:
     """Tell what is inside a model."""
+    from sardonyx.cli.options import parse_limits
     from sardonyx.cli.show import show as show_model
 
-    show_model(model, depth=depth, nodes=nodes, weights=weights, as_json=as_json)
+    limits = parse_limits(limit or [])
+    show_model(model, depth=depth, nodes=nodes, weights=weights, limits=limits, as_json=as_json)
 
 
 @app.command()

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from rich.console import Console
 from rich.text import Text
 
-from sardonyx.errors import CheckError, InputError, SardonyxError, quote
+from sardonyx.errors import CheckError, InputError, LimitError, SardonyxError, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
     "boundary",
+    "elided",
     "error_json",
     "errors",
     "exit_code",
@@ -53,6 +54,14 @@ def errors() -> Console:
 def shown(name: object) -> str:
     """A name from a file as it may be shown: what is not printable escaped, shortened if huge."""
     return quote(name)[1:-1]
+
+
+def elided(text: str, width: int) -> str:
+    """`text` in `width` columns, its middle left out where it is longer."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
 def heading(text: str, detail: str = "") -> Text:
@@ -98,11 +107,18 @@ def error_json(error: SardonyxError) -> dict[str, Any]:
         "class": type(error).__name__,
         "message": error.message,
         "places": list(error.places),
-        "fix": error.hint,
+        "fix": _fix(error),
     }
     if isinstance(error, CheckError):
         document["problems"] = list(error.problems)
     return document
+
+
+def _fix(error: SardonyxError) -> str | None:
+    """The error's hint, in words of the command line."""
+    if isinstance(error, LimitError) and error.hint:
+        return error.hint.replace("pass limits=Limits(", "give --limit ").replace("=...)", "=…")
+    return error.hint
 
 
 def _print_error(error: SardonyxError) -> None:
@@ -111,9 +127,10 @@ def _print_error(error: SardonyxError) -> None:
     text.append(printable(error.message), style="red")
     for place in error.places:
         text.append(f"\n  at {printable(place)}")
-    if error.hint:
+    fix = _fix(error)
+    if fix:
         text.append("\n  fix: ", style="bold")
-        text.append(printable(error.hint))
+        text.append(printable(fix))
     errors().print(text, soft_wrap=True)
 
 

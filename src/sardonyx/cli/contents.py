@@ -14,6 +14,7 @@ from sardonyx.wire.external import ExternalTensor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sardonyx.cli.modules import Module
     from sardonyx.ir.model import Model
     from sardonyx.ir.types import Type
     from sardonyx.ir.value import Value
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["contents", "nodes_of", "value_json", "weights_of"]
 
 _BIGGEST = 5
+_PAGE = 32
 
 
 def value_json(name: str, known: Type | None) -> dict[str, Any]:
@@ -31,8 +33,11 @@ def value_json(name: str, known: Type | None) -> dict[str, Any]:
     return {"name": name, "type": "?" if known is None else str(known), "shape": shape}
 
 
-def contents(model: Model, path: str, depth: int) -> dict[str, Any]:
-    """Everything that `sardonyx show` tells of `model`; no weight's data is read."""
+def contents(model: Model, path: str, depth: int | None = None) -> dict[str, Any]:
+    """Everything that `sardonyx show` tells of `model`; no weight's data is read.
+
+    `depth` is how many levels of modules to list, by default what fits on a page.
+    """
     graph = model.graph
     operators = Counter((node.domain, node.op_type) for node in model.all_nodes())
     tree = module_tree(graph)
@@ -68,8 +73,12 @@ def contents(model: Model, path: str, depth: int) -> dict[str, Any]:
         "training": len(model.training),
         "metadata": dict(model.metadata),
         "external_files": _external_files(model),
-        "modules": None if tree is None else tree.to_json(depth),
+        "modules": None if tree is None else tree.to_json(_depth(tree, depth)),
     }
+
+
+def _depth(tree: Module, depth: int | None) -> int:
+    return tree.depth_of(_PAGE) if depth is None else depth
 
 
 def _constants(model: Model) -> Iterator[Value]:

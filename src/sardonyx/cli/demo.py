@@ -67,35 +67,21 @@ def _walk(folder: Path, *, as_json: bool) -> int:
     path = str(folder / "digits.onnx")
     start = time.perf_counter()
     model = load(path)
-    shown = contents(model, path, 2)
+    shown = contents(model, path)
     checked, code = check_file(path, strict=True, limits=DEFAULT)
     arrays = read_arrays(str(folder / "digits.npz"))
-    images = arrays["images"].astype(np.float32) / np.float32(255)
     session = Session(model)
-    name = session.get_outputs()[0].name
-    labels = [str(digit) for digit in range(10)]
-    pictures = []
-    difference = 0.0
-    for image, label, expected in zip(
-        images, arrays["labels"], arrays["probabilities"], strict=True
-    ):
-        (probabilities,) = session.run(None, {"image": image[None]})
-        rows = top_classes(name, probabilities, labels, _TOP)
-        assert rows is not None
-        difference = max(difference, float(np.abs(probabilities[0] - expected).max()))
-        pictures.append({"label": int(label), "answer": rows[0][0]["class"], "top": rows[0]})
-    n_right = sum(entry["label"] == entry["answer"] for entry in pictures)
-    latency = _latency(session, images[:1])
+    pictures, difference = _read_pictures(session, arrays)
     agrees = difference <= _ALLOWED
     document: dict[str, Any] = {
         "show": shown,
         "check": checked,
         "pictures": pictures,
-        "right": n_right,
+        "right": sum(entry["label"] == entry["answer"] for entry in pictures),
         "largest_difference": difference,
         "allowed_difference": _ALLOWED,
         "agrees": agrees,
-        "median_seconds": latency,
+        "median_seconds": _latency(session, _scaled(arrays["images"][:1])),
         "next": _next_commands(folder, path),
     }
     if as_json:
@@ -105,6 +91,30 @@ def _walk(folder: Path, *, as_json: bool) -> int:
         _print_walk(console, document, arrays["images"])
         console.print(hint(f"The whole walk took {duration_text(time.perf_counter() - start)}."))
     return 0 if agrees and not code else 1
+
+
+def _scaled(images: Array) -> Array:
+    """Bytes as the network's input, 0 to 1."""
+    scaled: Array = images.astype(np.float32) / np.float32(255)
+    return scaled
+
+
+def _read_pictures(
+    session: Session, arrays: dict[str, Array]
+) -> tuple[list[dict[str, Any]], float]:
+    """The answer for each picture, and the largest difference from the recorded ones."""
+    name = session.get_outputs()[0].name
+    pictures = []
+    difference = 0.0
+    for image, label, expected in zip(
+        _scaled(arrays["images"]), arrays["labels"], arrays["probabilities"], strict=True
+    ):
+        (probabilities,) = session.run(None, {"image": image[None]})
+        rows = top_classes(name, probabilities, [], _TOP)
+        assert rows is not None
+        difference = max(difference, float(np.abs(probabilities[0] - expected).max()))
+        pictures.append({"label": int(label), "answer": rows[0][0]["class"], "top": rows[0]})
+    return pictures, difference
 
 
 def _latency(session: Session, image: Array) -> float:
@@ -132,8 +142,9 @@ def _next_commands(folder: Path, path: str) -> list[str]:
 
 def _print_walk(console: Console, document: dict[str, Any], images: Array) -> None:
     console.print(
-        "Sardonyx opens, checks and runs ONNX models. Here it does so with a small network\n"
-        "that reads handwritten digits: 8x8 pixels in, the probability of each digit out.\n"
+        "Sardonyx opens, checks and runs ONNX models. Here it does so with a small "
+        "network that reads handwritten digits: 8x8 pixels in, the probability of each "
+        "digit out.\n"
     )
     _print_title(console, "1  What is in the file")
     print_contents(console, document["show"])
@@ -162,20 +173,17 @@ def _print_title(console: Console, text: str) -> None:
 
 def _print_answers(console: Console, document: dict[str, Any]) -> None:
     count = len(document["pictures"])
-    accuracy = document["show"]["metadata"].get("accuracy", "")
+    accuracy = document["show"]["metadata"]["accuracy"]
     console.print(
-        f"  {document['right']} of {count} pictures are read rightly ({printable(accuracy)})."
+        f"  {document['right']} of {count} pictures are read right ({printable(accuracy)})."
     )
     agrees = document["agrees"]
     line = Text("  ✓ " if agrees else "  ✗ ", style="bold green" if agrees else "bold red")
+    verb = "agree with" if agrees else "differ from"
     line.append(
-        f"The probabilities are those of PyTorch, to {document['largest_difference']:.1g}"
-        if agrees
-        else f"The probabilities differ from PyTorch's by {document['largest_difference']:.1g}",
+        f"The probabilities {verb} PyTorch's: by {document['largest_difference']:.1g} at most, "
+        f"{document['allowed_difference']:.1g} is rounding.",
         style="not bold default",
-    )
-    line.append(
-        f" (float32 rounding allows {document['allowed_difference']:.1g}).", "not bold default"
     )
     console.print(line)
 

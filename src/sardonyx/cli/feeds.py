@@ -102,7 +102,7 @@ class Feeder:
     """Makes the feeds of one run.
 
     `shapes` and `sizes` fix what the model leaves open; `sources` says for each input where its
-    value came from, `notes` what was assumed.
+    value came from, `notes` what was assumed, `assumed` the options that would have told.
     """
 
     model: Model
@@ -111,6 +111,7 @@ class Feeder:
     sizes: dict[str, int]
     sources: dict[str, str] = field(default_factory=dict)
     feeds: dict[str, Any] = field(default_factory=dict)
+    assumed: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
@@ -212,6 +213,8 @@ class Feeder:
             if size is None:
                 size = 1
                 what = f"dimension {axis}" if dim is None else f"{quote(str(dim))}"
+                option = f"--shape {name}=…" if dim is None else f"--dim {dim}=…"
+                self.assumed.append(option)
                 self.notes.append(f"{quote(name)}{shape_text(declared)}: {what} is taken as 1")
                 if isinstance(dim, dims.Dim) and str(dim) in dims.symbols(dim):
                     self.sizes[str(dim)] = 1

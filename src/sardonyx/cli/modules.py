@@ -45,6 +45,24 @@ class Module:
             found.extend(module.children.values())
         return found
 
+    def inside(self) -> list[Module]:
+        """The modules directly inside: in the order of their numbers, or else of appearance."""
+        modules = list(self.children.values())
+        if all(module.name.isdecimal() for module in modules):
+            modules.sort(key=lambda module: (len(module.name), module.name))
+        return modules
+
+    def depth_of(self, lines: int) -> int:
+        """How many levels can be shown in `lines` lines; at least 1."""
+        level, count, depth = self.inside(), 0, 0
+        while level:
+            count += len(level)
+            if depth and count > lines:
+                break
+            depth += 1
+            level = [child for module in level for child in module.children.values()]
+        return depth
+
     def totals(self) -> tuple[int, int, Counter[str]]:
         """Nodes, parameters and operators, those of the modules inside included."""
         operators: Counter[str] = Counter()
@@ -64,7 +82,7 @@ class Module:
             "operators": dict(operators.most_common()),
         }
         if depth > 0 and self.children:
-            document["modules"] = [child.to_json(depth - 1) for child in self.children.values()]
+            document["modules"] = [child.to_json(depth - 1) for child in self.inside()]
         return document
 
 

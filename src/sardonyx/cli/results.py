@@ -286,11 +286,12 @@ def class_table(
     span = 1.0 if are_probabilities else (max(scores) - low) or 1.0
     for rank, entry in enumerate(row):
         score = entry["score"]
-        label = "" if entry["label"] is None else shown(entry["label"])
+        number = str(entry["class"])
+        label = "" if entry["label"] in {None, number} else shown(entry["label"])
         written = f"{score:.2%}" if are_probabilities else f"{score:.4g}"
         style = "bold" if rank == 0 else ""
         table.add_row(
-            Text(str(entry["class"]), style="dim"),
+            Text(number, style="dim" if label else style),
             Text(label, style=style),
             bar(console, (score - low) / span, width),
             Text(written, style=style),

@@ -33,7 +33,7 @@ from sardonyx.cli.results import (
     type_text,
 )
 from sardonyx.cli.values import Reader
-from sardonyx.errors import InputError
+from sardonyx.errors import ExecutionError, InputError, ModelError
 from sardonyx.runtime import Session
 from sardonyx.wire import load
 
@@ -81,7 +81,7 @@ def run(path: str, options: RunOptions, *, as_json: bool) -> None:
     wanted = list(options.outputs) or [argument.name for argument in session.get_outputs()]
     with working("running"):
         start = time.perf_counter()
-        values = session.run(wanted, feeder.feeds)
+        values = _run(session, wanted, feeder)
         seconds = time.perf_counter() - start
     named = dict(zip(wanted, values, strict=True))
     saved = save_values(options.save, named) if options.save else []
@@ -92,6 +92,16 @@ def run(path: str, options: RunOptions, *, as_json: bool) -> None:
     _print_run(path, feeder, named, tops, seconds)
     for file in saved:
         errors().print(f"saved {printable(file)}", soft_wrap=True)
+
+
+def _run(session: Session, wanted: Sequence[str], feeder: Feeder) -> list[Any]:
+    try:
+        return session.run(wanted, feeder.feeds)
+    except (ModelError, ExecutionError) as error:
+        if feeder.assumed and not error.hint:
+            options = " ".join(dict.fromkeys(feeder.assumed))
+            error.hint = f"open dimensions were taken as 1: give {options}"
+        raise
 
 
 def _feeder(model: Model, reader: Reader, options: RunOptions) -> Feeder:

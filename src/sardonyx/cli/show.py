@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from sardonyx.cli.console import heading, hint, output, print_json, shown, working
+from sardonyx.cli.console import elided, heading, hint, output, print_json, shown, working
 from sardonyx.cli.contents import contents, nodes_of, weights_of
 from sardonyx.cli.drawing import bar, bytes_text
 from sardonyx.wire import load
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from sardonyx.limits import Limits
+
 __all__ = ["print_contents", "print_values", "show"]
 
 _MOST_OPERATORS = 16
@@ -26,12 +28,21 @@ _MOST_VALUES = 20
 _MOST_CHILDREN = 24
 _MOST_METADATA = 12
 _LONGEST_TEXT = 200
+_NAME = 40
 
 
-def show(path: str, *, depth: int, nodes: bool, weights: bool, as_json: bool) -> None:
+def show(
+    path: str,
+    *,
+    depth: int | None,
+    nodes: bool,
+    weights: bool,
+    limits: Limits,
+    as_json: bool,
+) -> None:
     """Print what is inside the model at `path`."""
     with working("reading"):
-        model = load(path)
+        model = load(path, limits=limits)
         document = contents(model, path, depth)
         if weights:
             document["weights"]["all"] = weights_of(model)
@@ -106,7 +117,7 @@ def print_values(console: Console, title: str, values: Sequence[Mapping[str, Any
     table.add_column(overflow="fold")
     for value in values[:_MOST_VALUES]:
         table.add_row(
-            Text(f"  {shown(value['name'])}", style="cyan"),
+            Text(f"  {elided(shown(value['name']), _NAME)}", style="cyan"),
             shown(value["type"]),
             shape_words(value["shape"]),
         )
@@ -123,8 +134,8 @@ def _print_operators(console: Console, document: Mapping[str, Any]) -> None:
     operators = document["operators"]
     count = document["nodes"]
     total = sum(operator["count"] for operator in operators)
-    inner = f", {total - count} more in subgraphs and functions" if total > count else ""
-    console.print(heading("Operators", f"{count} nodes, {len(operators)} kinds{inner}"))
+    inner = f" and {total - count} in subgraphs and functions" if total > count else ""
+    console.print(heading("Operators", f"{count} nodes{inner}, {len(operators)} kinds"))
     if not operators:
         return
     table = Table.grid(padding=(0, 2))
@@ -159,7 +170,7 @@ def _print_weight_table(console: Console, weights: Sequence[Mapping[str, Any]]) 
     table.add_column(justify="right", no_wrap=True)
     for weight in weights:
         table.add_row(
-            Text(f"  {shown(weight['name'])}"),
+            Text(f"  {elided(shown(weight['name']), _NAME)}"),
             weight["type"],
             shape_words(weight["shape"]),
             bytes_text(weight["bytes"]),
@@ -197,7 +208,7 @@ def _add_modules(tree: Tree, module: Mapping[str, Any]) -> None:
         kinds = ", ".join(shown(kind) for kind in islice(child["operators"], 4))
         line.append(counts if child["parameters"] else f"  {child['nodes']}", style="cyan")
         line.append(f"  {kinds}", style="dim")
-        line.truncate(76, overflow="ellipsis")
+        line.truncate(72, overflow="ellipsis")
         _add_modules(tree.add(line), child)
     if len(children) > _MOST_CHILDREN:
         tree.add(hint(f"… {len(children) - _MOST_CHILDREN} more"))
@@ -206,7 +217,10 @@ def _add_modules(tree: Tree, module: Mapping[str, Any]) -> None:
 def _print_metadata(console: Console, metadata: Mapping[str, str]) -> None:
     console.print(heading("Metadata"))
     for key, value in islice(metadata.items(), _MOST_METADATA):
-        console.print(Text(f"  {shown(key)}", style="cyan").append(f"  {_short(value)}", "default"))
+        name = elided(shown(key), _NAME)
+        room = max(console.width - len(name) - 5, 20)
+        line = Text(f"  {name}", style="cyan").append(f"  {elided(_short(value), room)}", "default")
+        console.print(line, soft_wrap=True)
     _print_more(console, len(metadata) - _MOST_METADATA)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sardonyx.ir.node import Node
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from sardonyx.ir.node import Node
     from sardonyx.ir.value import Value
 
 __all__ = ["Graph", "NodeList", "QuantizationAnnotation"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sardonyx.ir.graph import Graph
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sardonyx.ir.devices import DeviceConfiguration
+    from sardonyx.ir.graph import Graph
     from sardonyx.ir.node import Attribute, Node
 
 __all__ = ["IR_VERSION", "Function", "FunctionKey", "Model", "TrainingInfo", "canonical_domain"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sardonyx.ir.tensor import SparseTensor, Tensor
 from sardonyx.ir.types import SparseTensorType, TensorType, shape_text
 
 if TYPE_CHECKING:
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
 
     from sardonyx.dtypes import DType
     from sardonyx.ir.node import Node
-    from sardonyx.ir.tensor import SparseTensor, Tensor
     from sardonyx.ir.types import Shape, Type
 
 __all__ = ["LazyType", "Value"]
@@ -73,9 +73,13 @@ class Value:
 
     @property
     def type(self) -> Type | None:
-        """The declared or inferred type; None is unknown."""
+        """The declared or inferred type, of a constant its tensor's; None is unknown."""
         if isinstance(self._type, LazyType):
             return self._type.get()
+        if self._type is None and self.const is not None:
+            if isinstance(self.const, SparseTensor):
+                return SparseTensorType(self.const.values.dtype, self.const.shape)
+            return TensorType(self.const.dtype, self.const.shape)
         return self._type
 
     @type.setter

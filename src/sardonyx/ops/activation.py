@@ -10,7 +10,7 @@ from sardonyx.dtypes import BFLOAT16, FLOAT
 from sardonyx.errors import ExecutionError, ModelError, quote
 from sardonyx.ops import types
 from sardonyx.ops.elementwise import ConsumingUnary, Unary, unary
-from sardonyx.ops.numeric import check_broadcast, erfc, rounded, single, to_integer
+from sardonyx.ops.numeric import check_broadcast, erfc, rounded, single, to_integer, widen
 from sardonyx.ops.operator import Operator, same_as
 from sardonyx.ops.schema import ABSENT, Input, Output, attribute, past
 from sardonyx.ops.symbolic import normalized
@@ -224,30 +224,39 @@ class _AlongAxis(Operator):
         shape = input.shape or (1,)
         if self.version < 13:
             flat = input.reshape(int(np.prod(shape[:axis])), -1)
-            result = rounded(lambda x: self.compute(x, 1), flat)
-            return np.asarray(result.reshape(input.shape))
-        aligned = input.reshape(shape)
-        return np.asarray(rounded(lambda x: self.compute(x, axis), aligned).reshape(input.shape))
+            return np.asarray(self.compute(flat, 1)).reshape(input.shape)
+        return np.asarray(self.compute(input.reshape(shape), axis)).reshape(input.shape)
 
     def compute(self, x: Array, axis: int) -> Any:
         """The function along one axis of an array that is not empty."""
         raise NotImplementedError
 
 
-class Softmax(_AlongAxis, since=13):
+class _Soft(_AlongAxis):
+    """A function that the standard defines as steps, each of them rounded to the input's type."""
+
+    def steps(self, input: Array, axis: int) -> tuple[Array, Array, Array]:
+        """Input - max, its exponential, and the sum of that along `axis`, in the input's type."""
+        greatest = widen(input).max(axis=axis, keepdims=True).astype(input.dtype)
+        shifted = rounded(np.subtract, input, greatest)
+        powers = rounded(np.exp, shifted)
+        return shifted, powers, rounded(lambda x: x.sum(axis=axis, keepdims=True), powers)
+
+
+class Softmax(_Soft, since=13):
     """exp(input) divided by its sum along `axis`."""
 
     def compute(self, x: Array, axis: int) -> Any:
-        powers = np.exp(x - x.max(axis=axis, keepdims=True))
-        return powers / powers.sum(axis=axis, keepdims=True)
+        _, powers, total = self.steps(x, axis)
+        return rounded(np.true_divide, powers, total)
 
 
-class LogSoftmax(_AlongAxis, since=13):
+class LogSoftmax(_Soft, since=13):
     """The logarithm of Softmax."""
 
     def compute(self, x: Array, axis: int) -> Any:
-        shifted = x - x.max(axis=axis, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+        shifted, _, total = self.steps(x, axis)
+        return rounded(np.subtract, shifted, rounded(np.log, total))
 
 
 class Hardmax(_AlongAxis, since=13):
@@ -255,5 +264,6 @@ class Hardmax(_AlongAxis, since=13):
 
     def compute(self, x: Array, axis: int) -> Any:
         result = np.zeros_like(x)
-        np.put_along_axis(result, np.expand_dims(x.argmax(axis=axis), axis), 1, axis=axis)
+        first = np.expand_dims(widen(x).argmax(axis=axis), axis)
+        np.put_along_axis(result, first, np.ones((), x.dtype), axis=axis)
         return result

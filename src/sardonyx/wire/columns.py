@@ -160,10 +160,12 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
                 position = stop
                 continue
         known, _, _, stop = next_field(reader, position, end, kind)
-        if known is None:
-            unknown.extend((position, stop))
-        else:
+        if known is not None:
             mark(position)
+        elif unknown and unknown[-1] == position:
+            unknown[-1] = stop
+        else:
+            unknown.extend((position, stop))
         position = stop
     else:
         if position < end:
@@ -182,13 +184,15 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
     return Table(reader, kind, (np.zeros(codes.size, np.int64), codes, starts, ends), 1)
 
 
-def read_messages(reader: Reader, name: str, column: Column) -> Table:
-    """The messages called `name` whose payloads `column` gives; its order becomes the rows'."""
+def read_messages(
+    reader: Reader, name: str, column: Column, keep: tuple[str, ...] | None = None
+) -> Table:
+    """The messages called `name` whose payloads `column` gives; its order becomes the rows'.
+
+    All fields are checked; with `keep` the table holds only those.
+    """
     kind = message(name)
-    count = len(column)
-    counts = np.zeros(count, np.int64)
-    steps: list[tuple[Ints, Ints, Ints, Ints]] = []
-    alone: list[Ints] = []
+    rows = _Rows(reader, kind, column, keep)
     places = column.starts.copy()
     active = np.flatnonzero(places < column.ends)
     step = 0
@@ -196,56 +200,82 @@ def read_messages(reader: Reader, name: str, column: Column) -> Table:
         ends = column.ends[active]
         codes, starts, stops, hard = _step(reader, kind, places[active], ends)
         if hard.any():
-            alone.append(active[hard])
+            rows.alone.append(active[hard])
             easy = ~hard
             active, ends = active[easy], ends[easy]
             codes, starts, stops = codes[easy], starts[easy], stops[easy]
-        steps.append((active, codes, starts, stops))
-        counts[active] += 1
+        rows.add(active, codes, starts, stops)
         places[active] = stops
         active = active[stops < ends]
         step += 1
-    alone.append(active)
-    return Table(reader, kind, _assemble(reader, kind, column, steps, alone, counts), count)
+    rows.alone.append(active)
+    return Table(reader, kind, rows.finish(), len(column))
 
 
-def _assemble(
-    reader: Reader,
-    kind: Message,
-    column: Column,
-    steps: list[tuple[Ints, Ints, Ints, Ints]],
-    alone: list[Ints],
-    counts: Ints,
-) -> tuple[Ints, Ints, Ints, Ints]:
-    single: dict[int, array[int]] = {}
-    for row in np.sort(np.concatenate(alone)).tolist():
-        found = single[row] = array("q")
-        for name, wire, start, end in fields(
-            reader, int(column.starts[row]), int(column.ends[row]), kind
-        ):
+class _Rows:
+    """The fields of many messages as they are found; `alone` are the rows to read one by one."""
+
+    def __init__(
+        self, reader: Reader, kind: Message, column: Column, keep: tuple[str, ...] | None
+    ) -> None:
+        self.alone: list[Ints] = []
+        self._reader = reader
+        self._kind = kind
+        self._column = column
+        self._counts = np.zeros(len(column), np.int64)
+        self._steps: list[tuple[Ints, Ints, Ints, Ints, Ints]] = []
+        self._kept: npt.NDArray[np.bool_] | None = None
+        if keep is not None:
+            self._kept = np.zeros(max(kind.numbers) + 1, np.bool_)
+            self._kept[[kind.by_name[name].number for name in keep]] = True
+
+    def add(self, rows: Ints, codes: Ints, starts: Ints, ends: Ints) -> None:
+        """Note one field of each of `rows`."""
+        if self._kept is not None:
+            kept = self._kept[codes >> 4]
+            rows, codes, starts, ends = rows[kept], codes[kept], starts[kept], ends[kept]
+        if rows.size:
+            self._steps.append((rows, self._counts[rows], codes, starts, ends))
+            self._counts[rows] += 1
+
+    def finish(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """Rows, codes, starts and ends of all fields, in order."""
+        counts = self._counts
+        single: dict[int, array[int]] = {}
+        for row in np.sort(np.concatenate(self.alone)).tolist():
+            single[row] = self._read_alone(row)
+            counts[row] = len(single[row]) // 3
+        offsets = np.cumsum(counts) - counts
+        codes, starts, ends = (np.empty(int(counts.sum()), np.int64) for _ in range(3))
+        is_single = np.zeros(counts.size, np.bool_)
+        is_single[list(single)] = True
+        for step in self._steps:
+            keep = ~is_single[step[0]]
+            rows, slots, *parts = (part[keep] for part in step) if single else step
+            place = offsets[rows] + slots
+            codes[place], starts[place], ends[place] = parts
+        for row, found in single.items():
+            part = slice(int(offsets[row]), int(offsets[row] + counts[row]))
+            for position, target in enumerate((codes, starts, ends)):
+                target[part] = found[position::3]
+        return np.repeat(np.arange(counts.size), counts), codes, starts, ends
+
+    def _read_alone(self, row: int) -> array[int]:
+        reader, kind = self._reader, self._kind
+        start, end = int(self._column.starts[row]), int(self._column.ends[row])
+        bound = 3 * reader.context.limits.nodes if kind.name == "NodeProto" else None
+        found = array("q")
+        for name, wire, first, stop in fields(reader, start, end, kind):
             number = kind.by_name[name].number if name else _UNKNOWN
-            found.extend((number * 16 + wire, start, end))
-        counts[row] = len(found) // 3
-    offsets = np.cumsum(counts) - counts
-    total = int(counts.sum())
-    out = tuple(np.empty(total, np.int64) for _ in range(3))
-    is_single = np.zeros(counts.size, np.bool_)
-    is_single[list(single)] = True
-    for k, (rows, *parts) in enumerate(steps):
-        if single:
-            keep = ~is_single[rows]
-            rows, parts = rows[keep], [part[keep] for part in parts]
-        place = offsets[rows] + k
-        for target, part in zip(out, parts, strict=True):
-            target[place] = part
-    for row, found in single.items():
-        first = int(offsets[row])
-        table = np.frombuffer(found, np.int64).reshape(-1, 3) if found else ()
-        for position, target in enumerate(out):
-            if len(table):
-                target[first : first + len(table)] = np.asarray(table)[:, position]
-    codes, starts, ends = out
-    return np.repeat(np.arange(counts.size), counts), codes, starts, ends
+            if self._kept is not None and not self._kept[number]:
+                continue
+            if not name and found and found[-1] == first and found[-3] >> 4 == _UNKNOWN:
+                found[-1] = stop
+                continue
+            found.extend((number * 16 + wire, first, stop))
+            if bound is not None and len(found) > bound:
+                raise reader.limit("nodes", bound // 3, "more fields in one node", start)
+        return found
 
 
 def _step(

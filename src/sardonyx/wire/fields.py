@@ -215,6 +215,9 @@ def collect(reader: Reader, start: int, end: int, kind: Message) -> dict[str, Sp
         spans = found.get(name)
         if spans is None:
             spans = found[name] = array("q")
+        elif not name and spans[-1] == first:
+            spans[-1] = stop
+            continue
         spans.append(wire)
         spans.append(first)
         spans.append(stop)

@@ -33,6 +33,7 @@ __all__ = ["open_graph", "open_parts"]
 _MANY = 1000
 _LEVELS = 3
 _TENSOR_FIELDS = ("t", "tensors", "sparse_tensor", "sparse_tensors")
+_GRAPH_FIELDS = ("g", "graphs")
 
 Scope = dict[str, Value]
 
@@ -90,8 +91,8 @@ class GraphParts:
             infos = self.infos[field] = self._checked("ValueInfoProto", field, "name")
             infos.check_names("name")
         if not self.is_function:
-            read_messages(self.reader, "TensorProto", table.column("initializer"))
-            read_messages(self.reader, "SparseTensorProto", table.column("sparse_initializer"))
+            read_messages(self.reader, "TensorProto", table.column("initializer"), ())
+            read_messages(self.reader, "SparseTensorProto", table.column("sparse_initializer"), ())
 
     def _checked(self, kind: str, field: str, required: str) -> Table:
         """The messages of `field`, each of which must give `required`."""
@@ -222,12 +223,12 @@ class GraphParts:
         column = self.nodes.column("attribute")
         if not len(column):
             return
-        table = read_messages(reader, "AttributeProto", column)
+        table = read_messages(reader, "AttributeProto", column, (*_TENSOR_FIELDS, *_GRAPH_FIELDS))
         with_tensors = {
             row for name in _TENSOR_FIELDS for row in column.rows[table.column(name).rows].tolist()
         }
         with_graphs = {
-            row for name in ("g", "graphs") for row in column.rows[table.column(name).rows].tolist()
+            row for name in _GRAPH_FIELDS for row in column.rows[table.column(name).rows].tolist()
         }
         depth = self.depth + 2
         spans = list(zip(column.starts.tolist(), column.ends.tolist(), strict=True))
