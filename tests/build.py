@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import onnx
-import sardonyx as sx
 from onnx import TensorProto, helper
+
+import sardonyx as sx
 from sardonyx.ir import Model
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
-
 from onnx import helper
+
 from sardonyx.dtypes import STRING, from_numpy
 from sardonyx.ops import registry
 from sardonyx.ops.bind import lift

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 import onnx
+import pytest
+from onnx import TensorProto, helper
+
 import sardonyx as sx
 from build import from_nodes, from_text
-from onnx import TensorProto, helper
 from sardonyx.check import validate
 from sardonyx.limits import Limits
 

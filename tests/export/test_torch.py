@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
-import onnx
 from sardonyx.errors import ExportError, VerificationError
 
 pytestmark = pytest.mark.torch

@@ -1,9 +1,8 @@
 """Each module of the zoo: sardonyx, onnxruntime and PyTorch agree, at two batch sizes."""
 
 import numpy as np
-import pytest
-
 import onnx
+import pytest
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from onnx import TensorProto, helper
 
 import sardonyx as sx
 from build import from_nodes, from_text
-from onnx import TensorProto, helper
 from sardonyx.infer import infer
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.loader import load_model_tests
 
-import onnx
 import sardonyx as sx
 from sardonyx.dims import Dim
 from sardonyx.infer import infer

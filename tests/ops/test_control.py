@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
-import onnx
 from build import from_text
 from sardonyx import limits
 from sardonyx.errors import ExecutionError, LimitError

@@ -3,10 +3,10 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from differential import agrees_with_inference, compare, normal, rng
-from onnx import TensorProto, helper
 from sardonyx.dtypes import FLOAT, UINT8, from_name, from_numpy
 from sardonyx.errors import ModelError
 from sardonyx.ops.fact import Fact

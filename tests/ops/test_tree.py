@@ -5,9 +5,9 @@ import time
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from differential import close, rng
-from onnx import helper, numpy_helper
 from sardonyx.dtypes import FLOAT, from_numpy
 from sardonyx.errors import ExecutionError, LimitError, ModelError
 from sardonyx.ir.tensor import ArrayTensor

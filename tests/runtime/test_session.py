@@ -7,12 +7,12 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-import pytest
-
 import onnx
+import pytest
+from onnx import TensorProto, helper
+
 import sardonyx as sx
 from build import from_nodes, from_text
-from onnx import TensorProto, helper
 
 TEXT = (
     '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x, int64[2] i)'

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from sardonyx import dtypes
 from sardonyx.dims import symbol
 from sardonyx.errors import DecodeError, ExternalDataError, LimitError

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from wire.protos import rich_model, small_model, tensor_type, visit
 
 from sardonyx.errors import DecodeError, LimitError, SardonyxError
 from sardonyx.wire import (
@@ -23,6 +22,7 @@ from sardonyx.wire import (
     decode_type,
     encode_model,
 )
+from wire.protos import rich_model, small_model, tensor_type, visit
 
 SMALL = small_model().SerializeToString()
 RICH = rich_model().SerializeToString()

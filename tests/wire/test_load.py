@@ -10,10 +10,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
-
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from sardonyx.errors import DecodeError, ExternalDataError, InputError
 from sardonyx.wire import load
 from sardonyx.wire import source as source_module

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import struct
 
-import pytest
-
 import onnx
+import pytest
 from onnx import TensorProto, helper
+
 from sardonyx.wire import decode_model, decode_value_info, encode_model, encode_value_info
 from wire.protos import SUITE, normalised, rich_model, small_model, visit
 

@@ -12,11 +12,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-
-import onnx
 from onnx import TensorProto, helper, numpy_helper
+
 from sardonyx.errors import ExternalDataError, InputError, SardonyxError
 from sardonyx.ir import ArrayTensor, Model
 from sardonyx.wire import dumps, load, save

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-import onnx
 import sardonyx as sx
 from sardonyx.check import validate
 from sardonyx.dims import Dim, evaluate, symbols
