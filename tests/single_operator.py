@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
+import pytest
 from onnx import helper
 
 from sardonyx.dtypes import STRING, from_numpy
@@ -15,6 +16,9 @@ from sardonyx.ops.fact import Fact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+OLD_WITNESS = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 31)
+"""Python 3.10 gets an older onnxruntime, which lacks operators and has since been corrected."""
 
 IR_VERSIONS = {7: 3, 8: 3, 9: 4, 10: 5, 11: 6, 12: 7, 13: 7, 14: 7, 15: 8, 17: 8}
 
@@ -50,6 +54,8 @@ def by_onnxruntime(
     name: str, *inputs: Any, version: int = 22, n_outputs: int = 1, **attributes: Any
 ) -> list[Any]:
     """The outputs by onnxruntime."""
+    if OLD_WITNESS:
+        pytest.skip("the witness is onnxruntime 1.31 or newer")
     names = [f"x{index}" if value is not None else "" for index, value in enumerate(inputs)]
     feeds = {key: value for key, value in zip(names, inputs, strict=True) if key}
     outputs = [f"y{index}" for index in range(n_outputs)]

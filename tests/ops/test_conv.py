@@ -3,7 +3,6 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 
 from differential import close, compare, normal, rng
 from sardonyx.dims import symbol
@@ -35,8 +34,11 @@ def test_conv(x, w, attributes, version):
     compare("Conv", normal(*x), normal(*w), bias, terms=terms, version=version, **attributes)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_conv_in_other_types_is_the_wide_one_rounded(dtype):
+    import torch
+
     x, w, b = (
         normal(2, 3, 9, 8, dtype=dtype),
         normal(4, 3, 3, 3, dtype=dtype),
@@ -48,7 +50,10 @@ def test_conv_in_other_types_is_the_wide_one_rounded(dtype):
     close(apply("Conv", x, w, b, version=22, pads=(1, 1, 1, 1)), [wide.astype(dtype)], terms=27)
 
 
+@pytest.mark.torch
 def test_conv_in_blocks_of_rows_equals_torch():
+    import torch
+
     x, w = normal(1, 64, 150, 150), normal(8, 64, 3, 3)
     expected = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(w), padding=1)
     close(apply("Conv", x, w, version=22, pads=(1, 1, 1, 1)), [expected.numpy()], terms=576)

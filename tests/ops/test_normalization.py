@@ -3,7 +3,6 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 
 from differential import agrees_with_inference, close, compare, normal
 from sardonyx.errors import ModelError
@@ -23,8 +22,11 @@ def test_batch_normalization(shape, version):
     compare("BatchNormalization", normal(*shape), *parameters(3), version=version, terms=4)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("version", [14, 15])
 def test_batch_normalization_training(version):
+    import torch
+
     x, parts = normal(4, 3, 5), parameters(3)
     ours = apply(
         "BatchNormalization", x, *parts, version=version, n_outputs=3, training_mode=1, momentum=0.8
@@ -66,8 +68,11 @@ def test_layer_normalization(axis, outputs):
     )
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("dtype", [*NARROW, np.float64])
 def test_layer_normalization_of_other_types(dtype):
+    import torch
+
     x, scale = normal(5, 64, dtype=dtype), normal(64, dtype=dtype)
     wide = torch.nn.functional.layer_norm(
         torch.from_numpy(x.astype(np.float64)), (64,), torch.from_numpy(scale.astype(np.float64))
@@ -78,8 +83,11 @@ def test_layer_normalization_of_other_types(dtype):
     agrees_with_inference("LayerNormalization", x, scale, outputs=ours, version=17, n_outputs=3)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("dtype", [np.float32, *NARROW])
 def test_rms_normalization(dtype):
+    import torch
+
     x, scale = normal(5, 64, dtype=dtype), normal(64, dtype=dtype)
     wide = torch.nn.functional.rms_norm(
         torch.from_numpy(x.astype(np.float64)),
@@ -95,8 +103,11 @@ def test_instance_normalization(shape):
     compare("InstanceNormalization", normal(*shape), *parameters(3)[:2], version=6, terms=40)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("version", "count"), [(18, 2), (21, 6)])
 def test_group_normalization(version, count):
+    import torch
+
     x = normal(2, 6, 5)
     scale, bias = parameters(count)[:2]
     each = 6 // count

@@ -3,7 +3,6 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
 
 from differential import close, compare, normal, rng
 from sardonyx.dims import symbol
@@ -69,9 +68,12 @@ def test_nearest_roundings(rounding, scale):
         )
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(3, 4), (20, 5), (1, 30)])
 def test_antialias_equals_torch(mode, size):
+    import torch
+
     x = normal(1, 2, 17, 23)
     expected = torch.nn.functional.interpolate(torch.from_numpy(x), size, mode=mode, antialias=True)
     ours = apply(

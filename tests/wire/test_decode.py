@@ -215,7 +215,7 @@ def field_proto(dtype, array):
     elif dtype.bits in (2, 4):
         proto.int32_data.extend(dtypes.pack(flat, dtype))
     elif dtype.field == "int32_data":
-        if dtype.kind in ("float",):
+        if dtype.kind == "float":
             proto.int32_data.extend(flat.view(f"u{dtype.itemsize}").tolist())
         else:
             proto.int32_data.extend(flat.astype(int).tolist())

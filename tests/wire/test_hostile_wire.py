@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -48,19 +49,17 @@ def in_graph(payload):
 
 def survives(data):
     """Decode, visit and write `data`: all of it works, or a `SardonyxError` says why not."""
-    try:
+    with suppress(SardonyxError):
         again = encode_model(visit(decode_model(data))).tobytes()
-    except SardonyxError as error:
-        assert str(error)
-        return
-    visit(decode_model(again))
+        try:
+            visit(decode_model(again))
+        except SardonyxError as error:
+            raise AssertionError("what was written cannot be read") from error
 
 
 def test_every_prefix():
     for end in range(len(SMALL)):
         survives(SMALL[:end])
-        if end not in (0, len(SMALL) - 4):
-            continue
     with pytest.raises(DecodeError):
         decode_model(SMALL[: len(SMALL) // 2])
 
@@ -82,10 +81,8 @@ def test_random_bytes(data):
     survives(in_graph(data))
     survives(in_graph(field(1, b"\x22\x01A" + data)))
     for decode in (decode_tensor, decode_type, decode_sequence, decode_optional):
-        try:
+        with suppress(SardonyxError):
             decode(data)
-        except SardonyxError as error:
-            assert str(error)
 
 
 @QUIET
@@ -340,7 +337,7 @@ def test_files_that_are_something_else(name):
 
 
 MEASURE = """
-import resource, sys
+import sys
 from sardonyx.errors import SardonyxError
 from sardonyx.wire import decode_model
 payload = bytes.fromhex(sys.argv[1]) * int(sys.argv[2])
@@ -355,7 +352,10 @@ for node in [] if sys.argv[3] == "graph" else [1]:
     payload = b"\\x0a" + varint(len(payload)) + payload
     data = b"\\x08\\x0a\\x3a" + varint(len(payload)) + payload
 del payload
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024
+open("/proc/self/clear_refs", "w").write("5")
+before = peak()
 try:
     model = decode_model(data)
     for n in model.graph.nodes:
@@ -364,7 +364,7 @@ except SardonyxError as error:
     print(type(error).__name__, end=" ")
 else:
     print("fine", end=" ")
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / len(data))
+print((peak() - before) / len(data))
 """
 
 FLOODS = {
@@ -379,7 +379,7 @@ FLOODS = {
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss in KiB")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FLOODS)
 def test_memory_is_bounded(name):
@@ -389,7 +389,7 @@ def test_memory_is_bounded(name):
     assert float(out.split()[1]) <= 20, out
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss in KiB")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ten_megabytes_of_empty_nodes():
     command = [sys.executable, "-c", MEASURE, *map(str, FLOODS["empty nodes"])]
     start = time.monotonic()

@@ -58,7 +58,9 @@ def run(
             "[[1,2],[3,4]] or text. A model's only input needs no name.",
         ),
     ] = None,
-    random: Annotated[bool, typer.Option(help="Random data for inputs not given.")] = False,
+    random: Annotated[
+        bool, typer.Option("--random", help="Random data for inputs not given.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the random data.")] = 0,
     shape: Annotated[
         list[str] | None,

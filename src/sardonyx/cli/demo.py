@@ -175,7 +175,8 @@ def _print_answers(console: Console, document: dict[str, Any]) -> None:
     count = len(document["pictures"])
     accuracy = document["show"]["metadata"]["accuracy"]
     console.print(
-        f"  {document['right']} of {count} pictures are read right ({printable(accuracy)})."
+        f"  {document['right']} of {count} pictures are read right; "
+        f"after training it was {printable(accuracy)}."
     )
     agrees = document["agrees"]
     line = Text("  ✓ " if agrees else "  ✗ ", style="bold green" if agrees else "bold red")

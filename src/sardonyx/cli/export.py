@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import logging
 import sys
 import time
 import traceback
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ from sardonyx.cli.values import missing_file
 from sardonyx.errors import ExportError, InputError, SardonyxError, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sardonyx.dtypes import DType
 
@@ -54,14 +56,15 @@ def export_object(source: str, path: str, options: ExportOptions, *, as_json: bo
     if not Path(path).absolute().parent.is_dir():
         raise InputError(f"the folder of {quote(path)} does not exist")
     start = time.perf_counter()
-    with working("importing"):
+    with working("importing"), redirect_stdout(sys.stderr):
         module = _import_file(source.rpartition(":")[0] or source)
         found, arguments = _object_of(module, source)
     if options.input_shapes:
         arguments = _example_arguments(options.input_shapes)
     elif arguments is None:
         arguments = _declared_arguments(module)
-    with working("exporting and verifying" if options.verify else "exporting"):
+    what = "exporting and verifying" if options.verify else "exporting"
+    with working(what), redirect_stdout(sys.stderr), _without_logs():
         model = export(
             found,
             arguments,
@@ -83,6 +86,17 @@ def export_object(source: str, path: str, options: ExportOptions, *, as_json: bo
         print_json(summary)
     else:
         _print_summary(summary)
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Frameworks log the failures that they raise, too: the error alone is shown."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -202,7 +216,7 @@ def _example(text: str, random: np.random.Generator) -> Any:
     """``1,3,224,224:float16`` as an array of the framework that the user's file imported."""
     sizes, _, type_name = text.partition(":")
     try:
-        shape = [int(part) for part in sizes.replace("x", ",").split(",") if part.strip()]
+        shape = [int(part) for part in sizes.split(",") if part.strip()]
     except ValueError:
         raise InputError(
             f"--input-shape {quote(text)} is no shape", hint="write 1,3,224,224 or 1,16:int64"

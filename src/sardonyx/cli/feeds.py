@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Feeder", "parse_dims", "parse_shapes", "split_name"]
 
+_ONE_SIZE = "write --dim NAME=SIZE"
+
 
 def split_name(text: str, names: Iterable[str], option: str) -> tuple[str, str]:
     """Name and rest of ``NAME=REST``, where NAME is one of `names` and may itself hold a ``=``."""
@@ -58,7 +60,7 @@ def _listed(known: Sequence[str]) -> str:
 
 def _integers(text: str, option: str) -> list[int]:
     try:
-        sizes = [int(part) for part in text.replace("x", ",").split(",") if part.strip()]
+        sizes = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise InputError(f"{option} {quote(text)} is not integers", hint="write 1,3,224") from None
     if any(size < 0 for size in sizes):
@@ -87,13 +89,16 @@ def parse_dims(texts: Iterable[str], model: Model) -> dict[str, int]:
     for text in texts:
         name, found, size = text.rpartition("=")
         if not found:
-            raise InputError(f"--dim {quote(text)} has no size", hint="write --dim NAME=SIZE")
+            raise InputError(f"--dim {quote(text)} has no size", hint=_ONE_SIZE)
         if name not in known:
             listed = ", ".join(map(quote, sorted(known))) or "none"
             raise InputError(
                 f"no input has a dimension {quote(name)}", hint=f"the open ones are {listed}"
             )
-        (sizes[name],) = _integers(size, "--dim") or [0]
+        numbers = _integers(size, "--dim")
+        if len(numbers) != 1:
+            raise InputError(f"--dim {quote(text)} has no single size", hint=_ONE_SIZE)
+        sizes[name] = numbers[0]
     return sizes
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "Layout", "Pixels", "layout_of", "read_image"]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_MODES = {3: "RGB", 1: "L", 4: "RGBA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Layout:
 def layout_of(name: str, shape: Sequence[int | None]) -> Layout:
     """The layout of pictures in `shape`: NCHW or NHWC, CHW or HWC, or HW.
 
-    The axis of 1, 3 or 4 is the channels; where both could be, the first is, and where neither
-    is known, three channels come first.
+    The axis of 3, 1 or 4 (where both could be: in this order, the first before the last) is the
+    channels; where neither is known, three channels come first.
     """
     if len(shape) == 2:
         return Layout(2, 1, shape[0], shape[1])
@@ -57,11 +57,13 @@ def layout_of(name: str, shape: Sequence[int | None]) -> Layout:
             hint="pictures fit [N, C, H, W], [N, H, W, C], [C, H, W], [H, W, C] and [H, W]",
         )
     first, *middle, last = shape[-3:]
-    if first in _MODES or (first is None and last not in _MODES):
-        return Layout(len(shape), first or 3, middle[0], last)
-    if last in _MODES:
-        assert last is not None
-        return Layout(len(shape), last, first, middle[0], channels_last=True)
+    for channels in _MODES:
+        if first == channels:
+            return Layout(len(shape), channels, middle[0], last)
+        if last == channels:
+            return Layout(len(shape), channels, first, middle[0], channels_last=True)
+    if first is None:
+        return Layout(len(shape), 3, middle[0], last)
     raise InputError(
         f"a picture does not fit input {quote(name)}: no dimension is 1, 3 or 4 channels",
         hint="give it as a .npy file",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -156,7 +157,8 @@ def _print_weights_summary(console: Console, weights: Mapping[str, Any]) -> None
     if not weights["count"]:
         return
     kinds = ", ".join(f"{name} {bytes_text(n)}" for name, n in weights["bytes_by_type"].items())
-    detail = f"{weights['parameters']:,} parameters in {weights['count']} tensors: {kinds}"
+    tensors = "1 tensor" if weights["count"] == 1 else f"{weights['count']} tensors"
+    detail = f"{weights['parameters']:,} parameters in {tensors}: {kinds}"
     console.print(heading("Weights", detail))
     _print_weight_table(console, weights["biggest"])
     _print_more(console, weights["count"] - len(weights["biggest"]), " (--weights lists all)")
@@ -197,18 +199,17 @@ def _print_modules(console: Console, modules: Mapping[str, Any]) -> None:
     console.print(heading("Modules", "parameters, nodes"))
     tree = Tree("", hide_root=True, guide_style="dim")
     _add_modules(tree, modules)
-    console.print(tree)
+    console.print(Padding(tree, (0, 0, 0, 2)))
 
 
 def _add_modules(tree: Tree, module: Mapping[str, Any]) -> None:
     children = module.get("modules", [])
     for child in islice(children, _MOST_CHILDREN):
-        line = Text(shown(child["name"]))
+        line = Text(shown(child["name"]), no_wrap=True, overflow="ellipsis")
         counts = f"  {child['parameters']:,}, {child['nodes']}"
         kinds = ", ".join(shown(kind) for kind in islice(child["operators"], 4))
         line.append(counts if child["parameters"] else f"  {child['nodes']}", style="cyan")
         line.append(f"  {kinds}", style="dim")
-        line.truncate(72, overflow="ellipsis")
         _add_modules(tree.add(line), child)
     if len(children) > _MOST_CHILDREN:
         tree.add(hint(f"… {len(children) - _MOST_CHILDREN} more"))

@@ -257,13 +257,13 @@ def _numbers(name: str, text: str, dtype: DType | None) -> Array:
         ) from None
     if array.dtype.kind not in "biufc":
         raise InputError(f"input {quote(name)}: {quote(text)} is not numbers")
+    if array.dtype.kind == "c" and dtype is not None and dtype.kind != "complex":
+        raise InputError(f"input {quote(name)} is {dtype.text}, which cannot hold {quote(text)}")
     if dtype is None:
         return array
     with np.errstate(all="ignore"):
         result: Array = array.astype(dtype.numpy)
     if dtype.is_integer and not np.array_equal(result.astype(array.dtype), array):
-        raise InputError(f"input {quote(name)} is {dtype.text}, which cannot hold {quote(text)}")
-    if array.dtype.kind == "c" and dtype.kind != "complex":
         raise InputError(f"input {quote(name)} is {dtype.text}, which cannot hold {quote(text)}")
     return result
 

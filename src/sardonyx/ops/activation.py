@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sardonyx.ops.fact import Fact
 
 
-def _sigmoid(x: Array) -> Any:
+def sigmoid(x: Array) -> Any:
     decayed = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, decayed) / (1 + decayed)
 
@@ -38,7 +38,7 @@ _SIGNED: Final = (*types.SIGNED, *_F)
 #                 name         inputs since types function    history
 Relu     = unary("Relu",       "X Y", 14, _SIGNED, lambda x: np.maximum(x, 0), past(13, T=_F), *_6,
                  doc="max(0, X).")
-Sigmoid  = unary("Sigmoid",    "X Y", 13, _F, _sigmoid, *_6, doc="1 / (1 + exp(-X)).")
+Sigmoid  = unary("Sigmoid",    "X Y", 13, _F, sigmoid, *_6, doc="1 / (1 + exp(-X)).")
 Softplus = unary("Softplus",   "X Y", 22, _F, _softplus, *_1, doc="ln(1 + exp(X)).")
 Softsign = unary("Softsign",   "input output", 22, _F, lambda x: x / (1 + np.abs(x)), *_1,
                  doc="input / (1 + |input|).")
@@ -128,7 +128,7 @@ class Swish(Unary, since=24):
     alpha: float = 1.0
 
     def compute(self, X: Array) -> Array:
-        return rounded(lambda x: x * _sigmoid(self.alpha * x), X)
+        return rounded(lambda x: x * sigmoid(self.alpha * x), X)
 
 
 class Gelu(Unary, since=20):
@@ -143,7 +143,7 @@ class Gelu(Unary, since=20):
     def compute(self, X: Array) -> Array:
         if self.approximate == "tanh":
             # (1 + tanh(u)) / 2 -> sigmoid(2 * u), which does not cancel for negative u
-            return rounded(lambda x: x * _sigmoid(_GELU_SCALE * (x + 0.044715 * x**3)), X)
+            return rounded(lambda x: x * sigmoid(_GELU_SCALE * (x + 0.044715 * x**3)), X)
         if self.approximate != "none":
             raise ModelError(
                 f"Gelu approximate {quote(self.approximate)}", hint='it is "none" or "tanh"'

@@ -27,6 +27,8 @@ NEWEST_OPSET: Final = {
 
 _FAMILIES: Final[dict[str, dict[str, str]]] = {
     "": {
+        "attention": "Attention CausalConvWithState LinearAttention RotaryEmbedding SwiGLU "
+        "TensorScatter",
         "conv": "Conv ConvInteger ConvTranspose",
         "einsum": "Einsum",
         "matmul": "Gemm MatMul MatMulInteger",
@@ -47,6 +49,7 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "SplitToSequence",
         "shape": "Expand Flatten Identity Reshape Shape Size Squeeze Transpose Unsqueeze",
         "sorting": "NonMaxSuppression TopK Unique",
+        "text": "RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer",
         "activation": "Celu Elu Gelu HardSigmoid HardSwish Hardmax LeakyRelu LogSoftmax Mish PRelu "
         "Relu Selu Shrink Sigmoid Softmax Softplus Softsign Swish ThresholdedRelu",
         "cast": "BitCast Cast CastLike",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sardonyx.errors import quote
 from sardonyx.ir.node import Attribute, AttributeType
-from sardonyx.wire.fields import collect, numbers, triples, unknown_bytes
+from sardonyx.wire.fields import collect, integers, numbers, triples, unknown_bytes
 from sardonyx.wire.schema import message
 from sardonyx.wire.tensors import read_sparse, read_tensor
 from sardonyx.wire.typeproto import decode_type
@@ -146,9 +146,10 @@ def _value(
         return numbers(reader, spans[-3:], "float").tolist()[0]
     if kind == AttributeType.STRING:
         return _string(reader, spans[-2], spans[-1])
-    if kind in {AttributeType.INTS, AttributeType.FLOATS}:
-        scalars = numbers(reader, spans, "int64" if kind == AttributeType.INTS else "float")
-        return tuple(scalars.tolist())
+    if kind == AttributeType.INTS:
+        return tuple(integers(reader, spans))
+    if kind == AttributeType.FLOATS:
+        return tuple(numbers(reader, spans, "float").tolist())
     if kind == AttributeType.STRINGS:
         return tuple([_string(reader, start, end) for _, start, end in triples(spans)])
     parts = [array("q", triple) for triple in triples(spans)] if kind.is_list else [spans]

@@ -26,7 +26,8 @@ Ints = npt.NDArray[np.int64]
 
 _FEW = 48
 _STEPS = 32
-_FIELDS = 3
+_KINDS = 3
+_FIELDS_FLOOR = 10_000
 _UNKNOWN = 0
 _BLOCK = 1 << 18
 _REGION_FACTOR = 16
@@ -138,15 +139,20 @@ class Table:
                 )
 
 
+def _most_fields(reader: Reader) -> int:
+    """How many fields of one name a message may have: as many as there may be nodes."""
+    return max(reader.context.limits.nodes, _FIELDS_FLOOR)
+
+
 def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
     """One message of many parts, as a table of one row."""
     view, simple = reader.view, kind.simple
     marks = array("q")
     unknown = array("q")
     mark = marks.append
-    bound = reader.context.limits.nodes
+    bound = _most_fields(reader)
     position = start
-    for _ in repeat(None, bound * _FIELDS):
+    for _ in repeat(None, bound * _KINDS):
         if position >= end:
             break
         if view[position] in simple and position + 1 < end:
@@ -171,6 +177,7 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
         if position < end:
             raise reader.limit("nodes", bound, f"more than {bound} fields of a kind", position)
     places = np.frombuffer(marks, np.int64) if marks else np.zeros(0, np.int64)
+    _check_crowd(reader, places)
     codes, starts, ends = (np.empty(places.size, np.int64) for _ in range(3))
     for first in range(0, places.size, _BLOCK):
         part = slice(first, first + _BLOCK)
@@ -182,6 +189,18 @@ def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
         starts = np.concatenate((starts, extra[:, 0]))
         ends = np.concatenate((ends, extra[:, 1]))
     return Table(reader, kind, (np.zeros(codes.size, np.int64), codes, starts, ends), 1)
+
+
+def _check_crowd(reader: Reader, places: Ints) -> None:
+    """Refuse more fields of one kind than there may be nodes."""
+    bound = reader.context.limits.nodes
+    if places.size > bound:
+        tags = reader.data[places]
+        crowds = np.bincount(tags)
+        most = int(crowds.argmax())
+        if crowds[most] > bound:
+            place = int(places[np.flatnonzero(tags == most)[bound]])
+            raise reader.limit("nodes", bound, int(crowds[most]), place)
 
 
 def read_messages(
@@ -263,7 +282,7 @@ class _Rows:
     def _read_alone(self, row: int) -> array[int]:
         reader, kind = self._reader, self._kind
         start, end = int(self._column.starts[row]), int(self._column.ends[row])
-        bound = 3 * reader.context.limits.nodes if kind.name == "NodeProto" else None
+        most = 3 * _most_fields(reader) if kind.name == "NodeProto" else None
         found = array("q")
         for name, wire, first, stop in fields(reader, start, end, kind):
             number = kind.by_name[name].number if name else _UNKNOWN
@@ -273,8 +292,8 @@ class _Rows:
                 found[-1] = stop
                 continue
             found.extend((number * 16 + wire, first, stop))
-            if bound is not None and len(found) > bound:
-                raise reader.limit("nodes", bound // 3, "more fields in one node", start)
+            if most is not None and len(found) > most:
+                raise reader.limit("nodes", most // 3, f"one of {most // 3 + 1} fields", start)
         return found
 
 

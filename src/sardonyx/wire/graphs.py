@@ -63,10 +63,6 @@ def open_parts(table: Table, depth: int, scopes: tuple[Scope, ...] = ()) -> Grap
     """The parts of the graph or function in `table`, checked: what builds it."""
     reader = table.reader
     bound = reader.context.limits.nodes
-    for name in table.kind.by_name:
-        column = table.column(name)
-        if len(column) > bound:
-            raise reader.limit("nodes", bound, len(column), int(column.starts[bound]))
     parts = GraphParts(table, depth, scopes)
     reader.context.nodes += parts.nodes.count
     if reader.context.nodes > bound:

@@ -12,7 +12,7 @@ from sardonyx.errors import ModelError, SardonyxError, UnsupportedError, quote
 from sardonyx.ir.tensor import RawTensor, SparseTensor, Tensor, owned
 from sardonyx.wire.entries import encode_entries, read_entries, read_pairs
 from sardonyx.wire.external import ExternalTensor, detached
-from sardonyx.wire.fields import collect, numbers, triples, unknown_bytes
+from sardonyx.wire.fields import collect, integers, numbers, triples, unknown_bytes
 from sardonyx.wire.schema import FIXED32, FIXED64, LENGTH, RUN, message
 from sardonyx.wire.varint import count_varints, encode_varints
 from sardonyx.wire.writing import (
@@ -175,7 +175,7 @@ def _dtype(reader: Reader, spans: Spans[int] | None, name: str, start: int) -> D
 
 
 def _shape(reader: Reader, spans: Spans[int] | None, name: str, start: int) -> list[int]:
-    shape: list[int] = numbers(reader, spans, "int64").tolist() if spans else []
+    shape = integers(reader, spans) if spans else []
     if len(shape) > reader.context.limits.rank:
         raise reader.limit("rank", reader.context.limits.rank, len(shape), start)
     size = 1
