@@ -4,7 +4,7 @@
 
 It reads the handwritten digits that come with scikit-learn (8x8 pixels, 1797 pictures; the
 test set of UCI's Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, 1998,
-CC BY 4.0), keeps a fifth of them apart, trains for half a minute on one core and writes into
+CC BY 4.0), keeps a fifth of them apart, trains for some ten seconds on one core and writes into
 src/sardonyx/data: digits.onnx, digits.npz (the first held-out picture of each digit, its label,
 and PyTorch's probabilities for it) and three of these pictures as PNG files. Seeds are fixed:
 on one version of PyTorch and one kind of processor a second run gives the same weights.

@@ -68,8 +68,7 @@ def _own_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setattr(sys, "path", list(sys.path))
-    yield_modules = ("net", "_exported", "helper", "plain")
-    for name in yield_modules:
+    for name in ("net", "_exported", "helper", "plain"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 

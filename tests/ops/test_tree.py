@@ -13,6 +13,7 @@ from sardonyx.errors import ExecutionError, LimitError, ModelError
 from sardonyx.ir.tensor import ArrayTensor
 from sardonyx.ops import registry
 from sardonyx.ops.fact import Fact
+from single_operator import OLD_WITNESS
 
 DOMAIN = "ai.onnx.ml"
 
@@ -50,6 +51,8 @@ def by_onnxruntime(name, x, version, **attributes):
 
 
 def compare(name, x, version, **attributes):
+    if OLD_WITNESS:
+        pytest.skip("the witness is onnxruntime 1.31 or newer")
     ours, theirs = (
         apply(name, x, version, **attributes),
         by_onnxruntime(name, x, version, **attributes),

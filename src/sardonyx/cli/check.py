@@ -104,7 +104,6 @@ def _print_problem(console: Console, problem: Mapping[str, str]) -> None:
     for place in problem["place"].splitlines():
         line.append(f"\n    at {printable(place)}", style="not bold default")
     if problem["fix"]:
-        line.append("\n    fix: ", style="bold default").append(
-            printable(problem["fix"]), "default"
-        )
+        line.append("\n    fix: ", style="default")
+        line.append(printable(problem["fix"]), style="not bold default")
     console.print(line, soft_wrap=True)

@@ -154,6 +154,14 @@ def usage_error(error: Any, *, as_json: bool) -> int:
     return int(error.exit_code)
 
 
+def _report(error: SardonyxError, *, as_json: bool) -> int:
+    if as_json:
+        print_json({"error": error_json(error)})
+    else:
+        _print_error(error)
+    return exit_code(error)
+
+
 def boundary(command: Callable[P, int | None]) -> Callable[P, None]:
     """Make a command show every `SardonyxError`, and exit with the code that it returns."""
     import typer
@@ -163,11 +171,9 @@ def boundary(command: Callable[P, int | None]) -> Callable[P, None]:
         try:
             code = command(*args, **kwargs) or 0
         except SardonyxError as error:
-            if kwargs.get("as_json"):
-                print_json({"error": error_json(error)})
-            else:
-                _print_error(error)
-            code = exit_code(error)
+            code = _report(error, as_json=bool(kwargs.get("as_json")))
+        except MemoryError:
+            code = _report(LimitError("out of memory"), as_json=bool(kwargs.get("as_json")))
         except KeyboardInterrupt:
             code = 130
         if code:

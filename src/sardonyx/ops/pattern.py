@@ -36,7 +36,7 @@ _LONGEST: Final = 10_000
 """Most tokens of a pattern, its counted repetitions written out."""
 _MOST_REPEATS: Final = 1000
 _GROUP: Final = re.compile(r"\?(?:P?<(\w+)>|([imsU]*(?:-[imsU]+)?)([:)]))", re.ASCII)
-_COUNTS: Final = re.compile(r"\{(\d+)(,(\d*))?\}", re.ASCII)
+_COUNTS: Final = re.compile(r"\{(0|[1-9][0-9]*)(,(0|[1-9][0-9]*|))?\}")
 _HEX: Final = re.compile(r"x(?:([0-9A-Fa-f]{2})|\{([0-9A-Fa-f]+)\})")
 _OCTAL: Final = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
 _UNICODE: Final = re.compile(r"\\([pP])(?:\{(\^?)([^}]*)\}|([^{]))")
@@ -71,7 +71,6 @@ class _Parser:
         self.pattern = pattern
         self.place = 0
         self.flags: frozenset[str] = frozenset()
-        self.names: set[str] = set()
         self.groups = [_Group(self.flags)]
         self.length = 0
         if len(pattern) > _LONGEST * 10:
@@ -173,13 +172,7 @@ class _Parser:
                 self.fail("bad group")
             name, flags, end = match.groups()
             self.place = match.end()
-            if name is not None:
-                if name in self.names:
-                    self.fail(f"group name {quote(name)} repeated")
-                self.names.add(name)
-            else:
-                if not flags and end == ")":
-                    self.fail("missing flags")
+            if name is None:
                 added, _, removed = flags.partition("-")
                 self.flags = (outer | set(added)) - set(removed)
                 if end == ")":
@@ -235,8 +228,6 @@ class _Parser:
             for char in self.pattern[self.place + 2 : stop]:
                 self._append([self._folded(charset.union([(ord(char), ord(char))]))])
             self.place = stop if end < 0 else end + 2
-        elif following == "E":
-            self.place += 2
         elif following == "C":
             raise UnsupportedError(
                 f"regular expression {quote(self.pattern)}: \\C matches a single byte",
@@ -250,7 +241,7 @@ class _Parser:
             self._append([found])
 
     def _named_class(self) -> CharSet | None:
-        """The class that a backslash escape names, ``\\d`` or ``\\pL``, if it does."""
+        r"""The class that a backslash escape names, ``\d`` or ``\pL``, if it does."""
         letter = self.pattern[self.place + 1 : self.place + 2]
         if letter and letter.lower() in _PERL:
             self.place += 2
@@ -286,7 +277,7 @@ class _Parser:
             code = int(digits, 16) if len(digits) <= 6 else charset.LAST + 1
         elif match := _OCTAL.match(self.pattern, start):
             code = int(match[0], 8)
-        elif char and char.isascii() and not char.isalnum() and char != "_":
+        elif char and char.isascii() and not char.isalnum():
             self.place = start + 1
             return ord(char)
         else:

@@ -1,8 +1,8 @@
-"""Full matches of RE2 patterns in time linear in the text.
+r"""Full matches of RE2 patterns in time linear in the text.
 
 Syntax: https://github.com/google/re2/wiki/Syntax as RE2 reads it by default. A pattern becomes
 an automaton whose state sets are computed as texts need them, so no pattern backtracks. Scripts
-(``\\p{Greek}``) and single bytes (``\\C``) are refused.
+(``\p{Greek}``) and single bytes (``\C``) are refused.
 """
 
 from __future__ import annotations

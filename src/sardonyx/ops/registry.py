@@ -29,6 +29,7 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
     "": {
         "attention": "Attention CausalConvWithState LinearAttention RotaryEmbedding SwiGLU "
         "TensorScatter",
+        "signal": "BlackmanWindow DFT HammingWindow HannWindow MelWeightMatrix STFT",
         "conv": "Conv ConvInteger ConvTranspose",
         "einsum": "Einsum",
         "matmul": "Gemm MatMul MatMulInteger",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -36,7 +37,7 @@ class StringConcat(Operator, since=20):
 
     def reference(self, X: Array, Y: Array) -> Array:
         shape = check_broadcast("StringConcat", X, Y)
-        lengths = [np.frompyfunc(len, 1, 1)(part).astype(np.int64) for part in (X, Y)]
+        lengths = [np.asarray(np.frompyfunc(len, 1, 1)(part)).astype(np.int64) for part in (X, Y)]
         totals = [np.broadcast_to(part, shape).sum() for part in lengths]
         check_size("StringConcat", [int(totals[0] + totals[1])], 1)
         result = np.empty(shape, object)
@@ -103,9 +104,9 @@ def _split_at_spaces(text: str, splits: int) -> list[str]:
 
 
 class RegexFullMatch(Operator, since=20):
-    """Whether each string as a whole matches `pattern`, in RE2's syntax.
+    r"""Whether each string as a whole matches `pattern`, in RE2's syntax.
 
-    Takes time linear in the strings. Scripts, ``\\p{Greek}``, and ``\\C`` are refused.
+    Takes time linear in the strings. Scripts, ``\p{Greek}``, and ``\C`` are refused.
     """
 
     X, Y = Input("T1"), Output("T2")
@@ -247,7 +248,7 @@ class TfIdfVectorizer(Operator, since=9):
         numbers = self._pool[0]
         starts = [*self.ngram_counts, len(numbers)]
         grams = []
-        for index, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        for index, (start, stop) in enumerate(pairwise(starts)):
             length = index + 1
             if not 0 <= start <= stop <= len(numbers) or (stop - start) % length:
                 raise ModelError(

@@ -12,6 +12,7 @@ from sardonyx.wire.decode import (
     decode_tensor,
     decode_type,
     decode_value_info,
+    loads,
 )
 from sardonyx.wire.encode import (
     Chunks,
@@ -43,5 +44,3 @@ __all__ = [
     "loads",
     "save",
 ]
-
-loads = load

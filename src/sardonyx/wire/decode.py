@@ -9,6 +9,7 @@ from sardonyx.errors import DecodeError, quote
 from sardonyx.ir.graph import Graph
 from sardonyx.ir.model import Function, Model, TrainingInfo
 from sardonyx.ir.value import Value
+from sardonyx.limits import DEFAULT
 from sardonyx.wire.attributes import read_attributes
 from sardonyx.wire.columns import read_message
 from sardonyx.wire.configurations import read_configuration
@@ -23,6 +24,7 @@ from sardonyx.wire.typeproto import lazy_type
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Tensor
     from sardonyx.ir.types import Type
+    from sardonyx.limits import Limits
     from sardonyx.wire.fields import Spans
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "decode_tensor",
     "decode_type",
     "decode_value_info",
+    "loads",
     "open_reader",
 ]
 
@@ -74,6 +77,11 @@ def decode_model(buffer: bytes | memoryview, *, context: DecodeContext | None = 
         if known is None:
             raise
         raise DecodeError(f"the file is {known[0]}, not ONNX", offset=0, hint=known[1]) from error
+
+
+def loads(data: bytes | memoryview, *, limits: Limits = DEFAULT) -> Model:
+    """The model whose file is `data`; see `decode_model`. External tensors have no data."""
+    return decode_model(data, context=DecodeContext(limits=limits))
 
 
 def open_reader(data: bytes | memoryview, context: DecodeContext, root: str) -> Reader:

@@ -107,7 +107,9 @@ class _Writer:
 
     def __init__(self, externalize: Externalize) -> None:
         self._externalize = externalize
-        self._texts: dict[str, bytes] = {}
+        self._read: dict[str, bytes] = {}
+        self._made: dict[str, bytes] = {}
+        self._op_types: dict[str, bytes] = {}
 
     def graph(self, graph: Graph, taken: frozenset[str] = frozenset()) -> Chunks:
         """`graph` as a GraphProto; `taken` are the names of enclosing graphs."""
@@ -201,20 +203,15 @@ class _Writer:
 
     def _before(self, node: Node) -> list[bytes]:
         """The fields of `node` that precede its attributes."""
-        known = self._texts
-        parts = []
-        for value in node.inputs:
-            text = value.name if value is not None else ""
-            parts.append(b"\x0a")
-            parts.append(known.get(text) or self._text(text))
-        for value in node.outputs:
-            parts.append(b"\x12")
-            parts.append(known.get(value.name) or self._text(value.name))
+        read, made = self._read, self._made
+        parts = [
+            b"\x0a\x00" if value is None else read.get(value.name) or self._name(read, value.name)
+            for value in node.inputs
+        ]
+        parts += [made.get(value.name) or self._name(made, value.name) for value in node.outputs]
         if node.name:
-            parts.append(b"\x1a")
-            parts.append(self._text(node.name))
-        parts.append(b"\x22")
-        parts.append(known.get(node.op_type) or self._text(node.op_type))
+            parts.append(bytes_field(3, encode_text(node.name)))
+        parts.append(self._op_types.get(node.op_type) or self._name(self._op_types, node.op_type))
         return parts
 
     def _after(self, node: Node) -> list[bytes]:
@@ -232,10 +229,10 @@ class _Writer:
         parts.append(node.unknown)
         return parts
 
-    def _text(self, text: str) -> bytes:
-        """Length and bytes of a name."""
-        data = encode_text(text)
-        found = self._texts[text] = header(0, len(data))[1:] + data
+    def _name(self, known: dict[str, bytes], text: str) -> bytes:
+        """The field for `text`, which `known` is for."""
+        number = 4 if known is self._op_types else 1 if known is self._read else 2
+        found = known[text] = bytes_field(number, encode_text(text))
         return found
 
     def attribute(self, attribute: Attribute, taken: frozenset[str] = frozenset()) -> Chunks:
@@ -310,9 +307,12 @@ def _name_values(graph: Graph, taken: frozenset[str]) -> frozenset[str]:
     unnamed = [value for value in (*graph.inputs, *graph.initializers) if not value.name]
     has_subgraphs = False
     for node in graph.nodes:
-        unnamed += [value for value in node.outputs if not value.name and value.users]
-        if not isinstance(node._attributes, LazyAttributes):  # noqa: SLF001
-            has_subgraphs = has_subgraphs or any(True for _ in node.subgraphs())
+        for value in node.outputs:
+            if not value.name and value.users:
+                unnamed += (value,)
+        attributes = node._attributes  # noqa: SLF001
+        if attributes and not has_subgraphs and isinstance(attributes, dict):
+            has_subgraphs = any(True for _ in node.subgraphs())
     unnamed += [value for value in graph.outputs if not value.name]
     if not unnamed and not has_subgraphs:
         return taken
@@ -344,8 +344,9 @@ def _value_infos(graph: Graph, *, in_function: bool = False) -> list[Value]:
         seen.update(map(id, graph.outputs))
     for node in graph.nodes:
         for value in node.outputs:
-            typed = value._type is not None or value.has_details  # noqa: SLF001
-            if typed and value.name and id(value) not in seen:
+            if value._type is None and not (value.doc or value.unknown or value._metadata):  # noqa: SLF001
+                continue
+            if value.name and id(value) not in seen:
                 seen.add(id(value))
                 infos.append(value)
     return infos
