@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from sardonyx.ir import Model
     from sardonyx.limits import Limits
     from sardonyx.runtime import Session
-    from sardonyx.wire import load, loads
-    from sardonyx.wire.save import dumps, save
+    from sardonyx.wire import dumps, load, loads, save
 
 __all__ = [
     "Limits",

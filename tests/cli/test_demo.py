@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -9,7 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from PIL import Image
+
+from sardonyx.cli import demo
 
 
 def test_demo_walks_the_whole_way_in_ten_seconds() -> None:
@@ -42,12 +46,19 @@ def test_saved_copy_works_as_the_demo_says(sardonyx: Any, tmp_path: Path) -> Non
     commands = sardonyx("demo", "--save", folder, "--json").json["next"]
     assert len(commands) > 2
     for command in commands:
-        import shlex
-
         program, *words = shlex.split(command)
         assert program == "sardonyx"
         assert str(folder) in command
         assert sardonyx(*words).code == 0
+
+
+def test_next_commands_install_what_pictures_need(
+    sardonyx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    *_, install, picture = sardonyx("demo", "--json").json["next"]
+    assert install.endswith("-m pip install pillow")
+    assert picture.endswith(".png")
 
 
 def test_unwritable_folder(sardonyx: Any, tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sardonyx.errors import DecodeError, ExternalDataError, InputError
-from sardonyx.wire import load
-from sardonyx.wire import source as source_module
+from sardonyx.wire import load, opening
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +127,7 @@ def test_decode_errors_name_the_file(tmp_path: Path) -> None:
 def test_truncation_after_load_is_a_typed_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "MAPPED_FROM", 0)
+    monkeypatch.setattr(opening, "MAPPED_FROM", 0)
     opened, built = load(path), load(path)
     weight, node = built.graph.initializers[0].const, built.graph.nodes.first
     os.truncate(path, 300)
@@ -151,7 +150,7 @@ def test_a_small_file_may_be_overwritten_in_place(path: Path) -> None:
 def test_a_file_replaced_after_load_is_still_read(
     path: Path, monkeypatch: pytest.MonkeyPatch, mapped_from: int
 ) -> None:
-    monkeypatch.setattr(source_module, "MAPPED_FROM", mapped_from)
+    monkeypatch.setattr(opening, "MAPPED_FROM", mapped_from)
     model = load(path)
     other = path.with_name("other.onnx")
     onnx.save(add_model(-WEIGHTS), other)

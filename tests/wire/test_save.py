@@ -19,15 +19,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sardonyx.errors import ExternalDataError, InputError, SardonyxError
 from sardonyx.ir import ArrayTensor, Model
-from sardonyx.wire import dumps, load, save
-from sardonyx.wire import source as source_module
+from sardonyx.wire import dumps, load, opening, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
-save_module = sys.modules["sardonyx.wire.save"]
+save_module = sys.modules["sardonyx.wire.saving"]
 X = np.linspace(-1, 1, 2048, dtype=np.float32)
 
 
@@ -145,7 +144,7 @@ def test_external_models_become_self_contained(tmp_path: Path) -> None:
 def test_saving_over_the_files_a_model_is_mapped_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, external: bool | str | None
 ) -> None:
-    monkeypatch.setattr(source_module, "MAPPED_FROM", 0)
+    monkeypatch.setattr(opening, "MAPPED_FROM", 0)
     path = tmp_path / "m.onnx"
     save(ours(), path, external_data="w")
     model = load(path)
@@ -348,7 +347,7 @@ def test_without_hard_links_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_weights_that_cannot_be_read_leave_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "MAPPED_FROM", 0)
+    monkeypatch.setattr(opening, "MAPPED_FROM", 0)
     source, target = tmp_path / "source.onnx", tmp_path / "target"
     target.mkdir()
     save(ours(), target / "m.onnx")

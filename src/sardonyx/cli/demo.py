@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import statistics
+import sys
 import time
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,15 +132,17 @@ def _latency(session: Session, image: Array) -> float:
 
 
 def _next_commands(folder: Path, path: str) -> list[str]:
-    import shlex
-
+    """Commands that work as they stand; reading a picture may take installing Pillow first."""
     model = shlex.quote(path)
-    return [
+    commands = [
         f"sardonyx show {model} --nodes",
         f"sardonyx check {model}",
-        f"sardonyx run {model} --input {shlex.quote(str(folder / 'digit-3.png'))}",
-        f"sardonyx run {model} --random --dim batch=4 --json",
+        f"sardonyx run {model} --random --dim batch=4",
     ]
+    if find_spec("PIL") is None:
+        commands.append(f"{shlex.quote(sys.executable)} -m pip install pillow")
+    commands.append(f"sardonyx run {model} --input {shlex.quote(str(folder / 'digit-3.png'))}")
+    return commands
 
 
 def _print_walk(console: Console, document: dict[str, Any], images: Array) -> None:

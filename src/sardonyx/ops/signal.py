@@ -12,7 +12,7 @@ from sardonyx.ir.node import AttributeType
 from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
-from sardonyx.ops.numeric import to_integer
+from sardonyx.ops.numeric import to_integer, widen
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import Input, Output, past, was_attribute
 from sardonyx.ops.symbolic import add, check_size, exact, multiply, normalized, subtract
@@ -49,9 +49,13 @@ def _half(length: DimLike) -> DimLike:
 
 
 def _parts(array: Array) -> Array:
-    """Real [..., 1] or complex [..., 2] input as complex numbers."""
-    wide = array.astype(np.float64)
-    return wide[..., 0] + 1j * wide[..., 1] if wide.shape[-1] == 2 else wide[..., 0] + 0j
+    """Real [..., 1] or complex [..., 2] input as complex numbers of at least single precision."""
+    wide = widen(array)
+    numbers = np.zeros(wide.shape[:-1], np.result_type(wide.dtype, np.complex64))
+    numbers.real = wide[..., 0]
+    if wide.shape[-1] == 2:
+        numbers.imag = wide[..., 1]
+    return numbers
 
 
 def _pairs(numbers: Array, dtype: np.dtype[Any]) -> Array:
@@ -138,7 +142,7 @@ class DFT(Operator, since=20):
                 signal = np.fft.irfft(_parts(input), length, place)
                 return np.asarray(signal[..., None].astype(input.dtype))
             if self.onesided:
-                terms = np.fft.rfft(input[..., 0].astype(np.float64), length, place)
+                terms = np.fft.rfft(widen(input[..., 0]), length, place)
             else:
                 transform = np.fft.ifft if self.inverse else np.fft.fft
                 terms = transform(_parts(input), length, place)
@@ -219,7 +223,7 @@ class STFT(Operator, since=17):
         framed = every[:, ::step]
         with np.errstate(all="ignore"):
             if window is not None:
-                framed = framed * window.astype(np.float64)
+                framed = framed * widen(window)
             if not framed.size:
                 terms = np.zeros(framed.shape, np.complex128)[..., : length // 2 + 1]
             elif self.onesided:
@@ -237,7 +241,10 @@ def _datatype(op_type: str, code: int) -> DType:
 
 
 def _as(values: Array, dtype: DType) -> Array:
-    return to_integer(values, dtype.numpy) if dtype.is_integer else values.astype(dtype.numpy)
+    # the standard computes in FLOAT, where the peaks are 1 and not just below
+    if dtype.is_integer:
+        return to_integer(values.astype(np.float32), dtype.numpy)
+    return values.astype(dtype.numpy)
 
 
 class _Window(Operator):

@@ -88,7 +88,7 @@ def _has_separators(text: str) -> bool:
 
 
 def _split_at_spaces(text: str, splits: int) -> list[str]:
-    parts = []
+    parts: list[str] = []
     start = 0
     while start < len(text):
         stop = start

@@ -21,8 +21,8 @@ from sardonyx.wire.encode import (
     encode_type,
     encode_value_info,
 )
-from sardonyx.wire.save import dumps, save
-from sardonyx.wire.source import load
+from sardonyx.wire.opening import load
+from sardonyx.wire.saving import dumps, save
 
 __all__ = [
     "Chunks",
