@@ -46,10 +46,8 @@ def test_saved_copy_works_as_the_demo_says(sardonyx: Any, tmp_path: Path) -> Non
     commands = sardonyx("demo", "--save", folder, "--json").json["next"]
     assert len(commands) > 2
     for command in commands:
-        program, *words = shlex.split(command)
-        assert program == "sardonyx"
         assert str(folder) in command
-        assert sardonyx(*words).code == 0
+        subprocess.run(shlex.split(command), check=True, stdout=subprocess.DEVNULL)
 
 
 def test_next_commands_install_what_pictures_need(

@@ -133,15 +133,16 @@ def _latency(session: Session, image: Array) -> float:
 
 def _next_commands(folder: Path, path: str) -> list[str]:
     """Commands that work as they stand; reading a picture may take installing Pillow first."""
-    model = shlex.quote(path)
+    model, python = shlex.quote(path), shlex.quote(sys.executable)
+    program = "sardonyx" if shutil.which("sardonyx") else f"{python} -m sardonyx"
     commands = [
-        f"sardonyx show {model} --nodes",
-        f"sardonyx check {model}",
-        f"sardonyx run {model} --random --dim batch=4",
+        f"{program} show {model} --nodes",
+        f"{program} check {model}",
+        f"{program} run {model} --random --dim batch=4",
     ]
     if find_spec("PIL") is None:
-        commands.append(f"{shlex.quote(sys.executable)} -m pip install pillow")
-    commands.append(f"sardonyx run {model} --input {shlex.quote(str(folder / 'digit-3.png'))}")
+        commands.append(f"{python} -m pip install pillow")
+    commands.append(f"{program} run {model} --input {shlex.quote(str(folder / 'digit-3.png'))}")
     return commands
 
 

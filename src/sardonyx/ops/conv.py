@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _COLUMN_BYTES = 8 << 20
 
 
-class _Convolution(Operator):
+class Convolution(Operator):
     """What the convolutions share: attributes and the output's shape."""
 
     auto_pad: str = "NOTSET"
@@ -63,7 +63,7 @@ class _Convolution(Operator):
         return convolve(X, W, axes, self.group)
 
 
-class Conv(_Convolution, since=22):
+class Conv(Convolution, since=22):
     """Y = X convolved with W (cross-correlation), plus B per output channel."""
 
     X = Input("T", "[N, C, D1, ...].")
@@ -75,16 +75,16 @@ class Conv(_Convolution, since=22):
 
     def infer(self, X: Fact, W: Fact, B: Fact | None = None) -> Fact:
         shape = self.output_shape_of(X.shape, W.shape)
-        _check_bias(self.op_type, B, None if shape is None else shape[1])
+        check_bias(self.op_type, B, None if shape is None else shape[1])
         return Fact.tensor(X.dtype, shape)
 
     def reference(self, X: Array, W: Array, B: Array | None = None) -> Array:
-        _check_bias(self.op_type, None if B is None else Fact.constant(B), W.shape[0])
+        check_bias(self.op_type, None if B is None else Fact.constant(B), W.shape[0])
         with np.errstate(all="ignore"):
             return _biased(self.convolve(widen(X), widen(W)), B).astype(X.dtype, copy=False)
 
 
-class ConvInteger(_Convolution, since=10):
+class ConvInteger(Convolution, since=10):
     """The convolution of x - x_zero_point with w - w_zero_point in INT32, which wraps around."""
 
     x = Input("T1", "[N, C, D1, ...].")
@@ -155,7 +155,7 @@ class ConvTranspose(Operator, since=22):
         _check_group(self.op_type, self.group, x[1], None, None)
         _check_equal(self.op_type, "channels of X", x[1], "of W", w[0])
         channels = None if w[1] is None else w[1] * self.group
-        _check_bias(self.op_type, B, channels)
+        check_bias(self.op_type, B, channels)
         kernel = _kernel(self.op_type, self.kernel_shape, w)
         sizes = [self._extent(kernel, x[2:], index)[0] for index in range(rank - 2)]
         return Fact.tensor(X.dtype, (x[0], channels, *sizes))
@@ -359,7 +359,7 @@ def _check_equal(op_type: str, what: str, a: DimLike, other: str, b: DimLike) ->
         raise InferenceError(f"{op_type}: {what} ({a}) must equal {other} ({b})")
 
 
-def _check_bias(op_type: str, B: Fact | None, channels: DimLike) -> None:
+def check_bias(op_type: str, B: Fact | None, channels: DimLike) -> None:
     if B is None or B.shape is None:
         return
     if len(B.shape) != 1:

@@ -137,9 +137,9 @@ class LinearClassifier(Labelled, since=1, domain="ai.onnx.ml"):
         scores = _linear(self.op_type, X, self.coefficients, self.intercepts, count)
         if count == 1 and len(self.labels) == 2:
             best = (scores[:, 0] > 0).astype(np.int64)
-            if self.post_transform == "NONE":
-                return self.labels[best], np.concatenate([1 - scores, scores], 1).astype(np.float32)
-            scores = np.concatenate([-scores, scores], 1)
+            # raw scores and PROBIT's are read as the chance of the second class
+            is_chance = self.post_transform in {"NONE", "PROBIT"}
+            scores = np.concatenate([1 - scores if is_chance else -scores, scores], 1)
         else:
             best = scores.argmax(1)
         return self.labels[best], finished(self.op_type, scores, self.post_transform)

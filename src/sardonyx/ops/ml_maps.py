@@ -247,7 +247,9 @@ class LabelEncoder(Operator, since=4, domain="ai.onnx.ml"):
         if X.dtype != key_dtype.numpy:
             raise ExecutionError(f"LabelEncoder of {X.dtype} has keys of {key_dtype.text}")
         names = [key if key == key else "NaN" for key in keys.tolist()]  # noqa: PLR0124 - NaN
-        return _mapped(X, dict(zip(names, values.tolist(), strict=True)), self._default(dtype), dtype)
+        return _mapped(
+            X, dict(zip(names, values.tolist(), strict=True)), self._default(dtype), dtype
+        )
 
     def _default(self, dtype: DType) -> Any:
         if self.default_tensor is not None and self.default_tensor.size:

@@ -129,7 +129,7 @@ def _limits(dtype: DType) -> tuple[float, float]:
     return float(real.min), float(real.max)
 
 
-def _saturated(values: Array, dtype: DType, saturate: bool) -> Array:
+def saturated(values: Array, dtype: DType, saturate: bool) -> Array:
     """`values` rounded to nearest even in `dtype`; integers and narrow floats clip.
 
     NaN becomes 0 in an integer type, and the greatest number in a float type that has no NaN.
@@ -222,7 +222,7 @@ class QuantizeLinear(Operator, since=28):
                 quotient = quotient + _spread(
                     y_zero_point.astype(np.float32), x, self._axis, block
                 ).astype(quotient.dtype)
-            result = _saturated(quotient, target, self.saturate != 0)
+            result = saturated(quotient, target, self.saturate != 0)
         return result.reshape(x.shape)
 
     def _divide(self, x: Array, scale: Array, scale_type: np.dtype[np.generic]) -> Array:
@@ -322,6 +322,6 @@ class DynamicQuantizeLinear(Operator, since=11):
             scale = np.asarray((high - low) / np.float32(255), np.float32)
             if scale == 0:
                 scale = np.asarray(1, np.float32)
-            zero = _saturated(np.asarray(np.rint(-low / scale)), UINT8, True)
+            zero = saturated(np.asarray(np.rint(-low / scale)), UINT8, True)
             shifted = np.rint(x / scale) + zero.astype(np.float32)
-            return _saturated(shifted, UINT8, True), scale, zero
+            return saturated(shifted, UINT8, True), scale, zero

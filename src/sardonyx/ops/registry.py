@@ -30,6 +30,7 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "attention": "Attention CausalConvWithState LinearAttention RotaryEmbedding SwiGLU "
         "TensorScatter",
         "signal": "BlackmanWindow DFT HammingWindow HannWindow MelWeightMatrix STFT",
+        "qlinear": "QLinearConv QLinearMatMul",
         "conv": "Conv ConvInteger ConvTranspose",
         "einsum": "Einsum",
         "matmul": "Gemm MatMul MatMulInteger",
