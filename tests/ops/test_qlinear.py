@@ -19,6 +19,11 @@ def data(dtype: Any, *shape: int) -> np.ndarray:
     return rng(*shape).integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape).astype(dtype)
 
 
+def weights(dtype: Any, *shape: int) -> np.ndarray:
+    """Weights of 7 bits: onnxruntime adds pairs of UINT8 * INT8 products in 16 bits on AVX2."""
+    return data(dtype, *shape) // 2
+
+
 def scalar(value: float, dtype: Any = F) -> np.ndarray:
     return np.array(value, dtype)
 
@@ -27,7 +32,7 @@ def scalar(value: float, dtype: Any = F) -> np.ndarray:
 @pytest.mark.parametrize("shapes", [((5, 7), (7, 3)), ((2, 5, 7), (2, 7, 3)), ((2, 3, 4), (4, 6))])
 def test_matmul_equals_onnxruntime(shapes: Any, a: str, b: str) -> None:
     y_zero = scalar(118, "u1") if a == "u1" else scalar(-5, "i1")
-    A, B = data(a, *shapes[0]), data(b, *shapes[1])
+    A, B = data(a, *shapes[0]), weights(b, *shapes[1])
     zeros = scalar(113, a), scalar(14, b)
     scales = scalar(0.0066), scalar(0.00705), scalar(0.0107)
     compare(
@@ -45,7 +50,7 @@ def test_matmul_equals_onnxruntime(shapes: Any, a: str, b: str) -> None:
 
 
 def test_matmul_per_column_equals_onnxruntime() -> None:
-    A, B = data("u1", 5, 7), data("i1", 7, 3)
+    A, B = data("u1", 5, 7), weights("i1", 7, 3)
     scale, zero = np.array([0.01, 0.02, 0.003], F), np.array([3, 0, -4], "i1")
     compare(
         "QLinearMatMul",
@@ -89,6 +94,13 @@ def test_matmul_of_float8_rounds_the_exact_product(dtype: Any, scale_type: Any) 
     assert float(y[0, 0]) == float(ml_dtypes.finfo(dtype).max)
 
 
+def test_wide_products_do_not_saturate() -> None:
+    A, B, one = np.full((1, 2), 255, "u1"), np.full((2, 1), -128, "i1"), scalar(1)
+    zeros = scalar(0, "u1"), scalar(0, "i1")
+    (y,) = apply("QLinearMatMul", A, one, zeros[0], B, one, zeros[1], scalar(-1020), zeros[0])
+    assert y.tolist() == [[64]]
+
+
 def test_rounding_is_half_to_even_before_the_zero_point() -> None:
     A, B, one = np.array([[5], [7]], "u1"), np.array([[1]], "u1"), scalar(1)
     zero = scalar(0, "u1")
@@ -113,7 +125,7 @@ def test_conv_equals_onnxruntime(
     scale = rng(9).uniform(0.001, 0.02, w_shape[:1]).astype(F) if per_channel else scalar(0.01)
     zero = np.zeros(w_shape[:1], w) if per_channel else scalar(77, w)
     bias = rng(2).integers(-1000, 1000, w_shape[:1]).astype("i4") if with_bias else None
-    inputs = [data(x, *x_shape), scalar(0.02), scalar(17, x), data(w, *w_shape), scale, zero]
+    inputs = [data(x, *x_shape), scalar(0.02), scalar(17, x), weights(w, *w_shape), scale, zero]
     compare("QLinearConv", *inputs, scalar(0.3), scalar(5, x), bias, version=10, **attributes)
 
 

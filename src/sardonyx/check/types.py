@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sardonyx.errors import InferenceError, SardonyxError, quote
 from sardonyx.infer import infer
 from sardonyx.ir.types import (
+    MapType,
     OptionalType,
     SequenceType,
     SparseTensorType,
@@ -105,4 +106,7 @@ def _bare(known: Type | None) -> Type | None:
     if isinstance(known, (SequenceType, OptionalType)):
         element = _bare(known.element)
         return None if element is None else type(known)(element)
+    if isinstance(known, MapType):
+        element = _bare(known.value)
+        return None if element is None else MapType(known.key, element)
     return None

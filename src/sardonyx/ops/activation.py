@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def sigmoid(x: Array) -> Any:
+    """1 / (1 + exp(-x)) without overflow."""
     decayed = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, decayed) / (1 + decayed)
 

@@ -360,6 +360,7 @@ def _check_equal(op_type: str, what: str, a: DimLike, other: str, b: DimLike) ->
 
 
 def check_bias(op_type: str, B: Fact | None, channels: DimLike) -> None:
+    """Raise `InferenceError` where a bias is not one value for each of `channels`."""
     if B is None or B.shape is None:
         return
     if len(B.shape) != 1:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def map_of(key: DType, value: DType) -> MapType:
     """The type of maps from `key` to a single `value`."""
-    return MapType(key, TensorType(value, ()))
+    return MapType(key, TensorType(value))
 
 
 def _filled(items: Sequence[Any], dtype: DType) -> Array:
@@ -129,8 +129,8 @@ def _mapped(X: Array, table: Mapping[Any, Any], default: Any, dtype: DType) -> A
     """`table` of each element, or `default`; NaN finds the key NaN."""
     if X.dtype.kind == "f":
         other = table.get("NaN", default)
-        items = [other if item != item else table.get(item, default)  # noqa: PLR0124 - NaN
-                 for item in X.reshape(-1).tolist()]  # fmt: skip
+        flat = X.reshape(-1).tolist()
+        items = [other if math.isnan(item) else table.get(item, default) for item in flat]
     else:
         items = [table.get(item, default) for item in X.reshape(-1).tolist()]
     return _filled(items, dtype).reshape(X.shape)
@@ -246,10 +246,12 @@ class LabelEncoder(Operator, since=4, domain="ai.onnx.ml"):
             raise ModelError(f"LabelEncoder: {len(keys)} keys for {len(values)} values")
         if X.dtype != key_dtype.numpy:
             raise ExecutionError(f"LabelEncoder of {X.dtype} has keys of {key_dtype.text}")
-        names = [key if key == key else "NaN" for key in keys.tolist()]  # noqa: PLR0124 - NaN
-        return _mapped(
-            X, dict(zip(names, values.tolist(), strict=True)), self._default(dtype), dtype
-        )
+        if keys.dtype.kind == "f":
+            names = ["NaN" if math.isnan(key) else key for key in keys.tolist()]
+        else:
+            names = keys.tolist()
+        table = dict(zip(names, values.tolist(), strict=True))
+        return _mapped(X, table, self._default(dtype), dtype)
 
     def _default(self, dtype: DType) -> Any:
         if self.default_tensor is not None and self.default_tensor.size:

@@ -64,6 +64,11 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",
     },
     "ai.onnx.ml": {
+        "ml_features": "ArrayFeatureExtractor Binarizer FeatureVectorizer Imputer Normalizer "
+        "OneHotEncoder Scaler",
+        "ml_linear": "LinearClassifier LinearRegressor",
+        "ml_maps": "CastMap CategoryMapper DictVectorizer LabelEncoder ZipMap",
+        "ml_svm": "SVMClassifier SVMRegressor",
         "tree": "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor",
     },
 }

@@ -39,7 +39,7 @@ def as_feed(name: str, value: Any, expected: Type | None) -> Any:
     if isinstance(expected, MapType):
         if not isinstance(value, dict):
             raise InputError(f"input {quote(name)} is a map, got {type(value).__name__}")
-        return value
+        return {key: as_feed(name, item, expected.value) for key, item in value.items()}
     if not isinstance(expected, (TensorType, SparseTensorType)):
         return value
     array = _as_array(name, value, expected.dtype)
