@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_left, bisect_right
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def contains(chars: CharSet, code: int) -> bool:
     return place >= 0 and code <= chars[place][1]
 
 
+@lru_cache(256)
 def folded(chars: CharSet) -> CharSet:
     """The set with every character that differs from one of them only in case."""
     codes, variants = _variants()

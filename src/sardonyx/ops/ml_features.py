@@ -65,13 +65,13 @@ class Binarizer(Operator, since=1, domain="ai.onnx.ml"):
     def reference(self, X: Array) -> Array:
         threshold = np.float32(self.threshold)
         if X.dtype.kind == "f" or not np.isfinite(threshold):
-            return np.greater(X, threshold).astype(X.dtype)
+            return np.asarray(np.greater(X, threshold)).astype(X.dtype)
         # x > t and x > floor(t) are the same for an integer x; FLOAT is too coarse for INT64
         least, most = np.iinfo(X.dtype).min, np.iinfo(X.dtype).max
         bound = math.floor(threshold)
         if bound < least:
             return np.ones_like(X)
-        return np.greater(X, min(bound, most)).astype(X.dtype)
+        return np.asarray(np.greater(X, min(bound, most))).astype(X.dtype)
 
 
 class FeatureVectorizer(Operator, since=1, domain="ai.onnx.ml"):

@@ -81,7 +81,7 @@ class CastMap(Operator, since=1, domain="ai.onnx.ml"):
 
 def _cast(value: Any, dtype: DType) -> Any:
     if dtype is STRING:
-        return value if isinstance(value, str) else f"{float(value):f}"
+        return value if isinstance(value, str) else f"{float(np.float32(value)):f}"
     try:
         number = float(value)
     except ValueError:

@@ -34,6 +34,8 @@ ASSERTIONS: Final = frozenset(
 
 _LONGEST: Final = 10_000
 """Most tokens of a pattern, its counted repetitions written out."""
+_MOST_RANGES: Final = 1 << 20
+"""Most ranges of characters that all classes of a pattern have together."""
 _MOST_REPEATS: Final = 1000
 _GROUP: Final = re.compile(r"\?(?:P?<(\w+)>|([imsU]*(?:-[imsU]+)?)([:)]))", re.ASCII)
 _COUNTS: Final = re.compile(r"\{(0|[1-9][0-9]*)(,(0|[1-9][0-9]*|))?\}")
@@ -72,7 +74,7 @@ class _Parser:
         self.place = 0
         self.flags: frozenset[str] = frozenset()
         self.groups = [_Group(self.flags)]
-        self.length = 0
+        self.length = self.ranges = 0
         if len(pattern) > _LONGEST * 10:
             self._too_long()
 
@@ -133,7 +135,9 @@ class _Parser:
         group.items.append(self._measured(tokens))
         group.is_repeatable, group.is_repeated = True, False
         self.length += 1
-        if self.length > _LONGEST:
+        if isinstance(tokens[0], tuple) and len(tokens) == 1:
+            self.ranges += len(tokens[0])
+        if self.length > _LONGEST or self.ranges > _MOST_RANGES:
             self._too_long()
 
     def _measured(self, tokens: list[Token]) -> list[Token]:

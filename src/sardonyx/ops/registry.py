@@ -31,6 +31,11 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "TensorScatter",
         "signal": "BlackmanWindow DFT HammingWindow HannWindow MelWeightMatrix STFT",
         "qlinear": "QLinearConv QLinearMatMul",
+        "random": "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform "
+        "RandomUniformLike",
+        "loss": "Det NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
+        "deform": "Col2Im DeformConv MaxUnpool",
+        "vision": "AffineGrid GridSample MaxRoiPool RoiAlign",
         "conv": "Conv ConvInteger ConvTranspose",
         "einsum": "Einsum",
         "matmul": "Gemm MatMul MatMulInteger",

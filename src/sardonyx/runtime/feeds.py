@@ -39,7 +39,10 @@ def as_feed(name: str, value: Any, expected: Type | None) -> Any:
     if isinstance(expected, MapType):
         if not isinstance(value, dict):
             raise InputError(f"input {quote(name)} is a map, got {type(value).__name__}")
-        return {key: as_feed(name, item, expected.value) for key, item in value.items()}
+        fed = {key: as_feed(name, item, expected.value) for key, item in value.items()}
+        return {
+            key: item[()] if isinstance(item, np.ndarray) else item for key, item in fed.items()
+        }
     if not isinstance(expected, (TensorType, SparseTensorType)):
         return value
     array = _as_array(name, value, expected.dtype)
