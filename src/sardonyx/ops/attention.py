@@ -1,9 +1,8 @@
-"""Attention, the operators around its caches, and its linear and convolutional relatives."""
+"""Attention and what surrounds it: rotary positions, gates and caches."""
 
 from __future__ import annotations
 
 import math
-from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,10 +14,11 @@ from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.activation import Softmax, sigmoid
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.fitting import joined, of_rank, shapes_of
 from sardonyx.ops.numeric import rounded, widen
 from sardonyx.ops.operator import Operator, same_as
 from sardonyx.ops.schema import Input, Output, attribute, past
-from sardonyx.ops.symbolic import add, check_size, divide, multiply, normalized, subtract, unify
+from sardonyx.ops.symbolic import add, check_size, divide, multiply, normalized
 
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
@@ -26,27 +26,6 @@ if TYPE_CHECKING:
 
 _PRECISIONS: Final = (FLOAT, FLOAT16, DOUBLE, BFLOAT16)
 _FAR: Final = 1 << 48
-
-
-def _joined(op_type: str, what: str, *dims: DimLike) -> DimLike:
-    """The one size that `dims` all have; raises `InferenceError` where they differ."""
-    try:
-        return reduce(unify, dims, None)
-    except InferenceError as error:
-        raise InferenceError(f"{op_type}: {what} is ambiguous, {error.message}") from None
-
-
-def _dims(op_type: str, name: str, fact: Fact | None, rank: int) -> Shape:
-    """The shape of an input that must have `rank`; unknown sizes where it is not known."""
-    if fact is None or fact.shape is None:
-        return (None,) * rank
-    if len(fact.shape) != rank:
-        raise InferenceError(f"{op_type}: {name} needs rank {rank}, got {shape_text(fact.shape)}")
-    return fact.shape
-
-
-def _facts(*arrays: Array | None) -> list[Fact | None]:
-    return [None if array is None else Fact.tensor(None, array.shape) for array in arrays]
 
 
 class Attention(Operator, since=25):
@@ -107,19 +86,19 @@ class Attention(Operator, since=25):
                 f"{', '.join(shape_text(fact.shape) for fact in (Q, K, V))}"
             )
         rank = ranks.pop()
-        q = self._heads("Q", _dims("Attention", "Q", Q, rank), self.q_num_heads)
-        k = self._heads("K", _dims("Attention", "K", K, rank), self.kv_num_heads)
-        v = self._heads("V", _dims("Attention", "V", V, rank), self.kv_num_heads)
-        pk = _dims("Attention", "past_key", past_key, 4)
-        pv = _dims("Attention", "past_value", past_value, 4)
-        lengths = _dims("Attention", "nonpad_kv_seqlen", nonpad_kv_seqlen, 1)
-        batch = _joined("Attention", "the batch", q[0], k[0], v[0], pk[0], pv[0], *lengths)
-        kv_heads = _joined("Attention", "the number of KV heads", k[1], v[1], pk[1], pv[1])
-        new = _joined("Attention", "the length of K and V", k[2], v[2])
-        size = _joined("Attention", "the head size", q[3], k[3], pk[3])
-        v_size = _joined("Attention", "the value head size", v[3], pv[3])
+        q = self._heads("Q", of_rank("Attention", "Q", Q, rank), self.q_num_heads)
+        k = self._heads("K", of_rank("Attention", "K", K, rank), self.kv_num_heads)
+        v = self._heads("V", of_rank("Attention", "V", V, rank), self.kv_num_heads)
+        pk = of_rank("Attention", "past_key", past_key, 4)
+        pv = of_rank("Attention", "past_value", past_value, 4)
+        lengths = of_rank("Attention", "nonpad_kv_seqlen", nonpad_kv_seqlen, 1)
+        batch = joined("Attention", "the batch", q[0], k[0], v[0], pk[0], pv[0], *lengths)
+        kv_heads = joined("Attention", "the number of KV heads", k[1], v[1], pk[1], pv[1])
+        new = joined("Attention", "the length of K and V", k[2], v[2])
+        size = joined("Attention", "the head size", q[3], k[3], pk[3])
+        v_size = joined("Attention", "the value head size", v[3], pv[3])
         self._check_groups(q[1], kv_heads)
-        before = _joined("Attention", "the length of the past", pk[2], pv[2])
+        before = joined("Attention", "the length of the past", pk[2], pv[2])
         total = new if past_key is None else add(before, new)
         shape: Shape = (batch, q[1], q[2], v_size)
         if rank == 3:
@@ -155,7 +134,7 @@ class Attention(Operator, since=25):
         """The shape [B, H, S, D] of an input."""
         if len(shape) == 4:
             if heads is not None:
-                _joined("Attention", f"the number of heads of {name}", shape[1], heads)
+                joined("Attention", f"the number of heads of {name}", shape[1], heads)
             return shape
         if heads is None or heads < 1:
             raise InferenceError(
@@ -191,8 +170,8 @@ class Attention(Operator, since=25):
         past_value: Array | None = None,
         nonpad_kv_seqlen: Array | None = None,
     ) -> tuple[Array, ...]:
-        shapes = _facts(Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen)
-        self.infer(*shapes)  # type: ignore[arg-type]
+        shapes = shapes_of(Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen)
+        self.infer(*shapes)
         q, k, v = (
             self._split(x, heads)
             for x, heads in (
@@ -410,7 +389,7 @@ class SwiGLU(Operator, since=28):
                 f"SwiGLU: A {shape_text(A.shape)} and B {shape_text(B.shape)} must have one shape"
             )
         pairs = zip(A.shape, B.shape, strict=True)
-        return Fact.tensor(dtype, (_joined("SwiGLU", "a size of A and B", *pair) for pair in pairs))
+        return Fact.tensor(dtype, (joined("SwiGLU", "a size of A and B", *pair) for pair in pairs))
 
     def reference(self, A: Array, B: Array) -> Array:
         if A.shape != B.shape:
@@ -450,19 +429,19 @@ class TensorScatter(Operator, since=24):
         if rank is None:
             return Fact.tensor(dtype)
         axis = self._axis(rank)
-        cache = _dims("TensorScatter", "past_cache", past_cache, rank)
-        new = _dims("TensorScatter", "update", update, rank)
+        cache = of_rank("TensorScatter", "past_cache", past_cache, rank)
+        new = of_rank("TensorScatter", "update", update, rank)
         sizes = [
-            cache[i] if i == axis else _joined("TensorScatter", f"axis {i}", cache[i], new[i])
+            cache[i] if i == axis else joined("TensorScatter", f"axis {i}", cache[i], new[i])
             for i in range(rank)
         ]
-        _dims("TensorScatter", "write_indices", write_indices, 1)
+        of_rank("TensorScatter", "write_indices", write_indices, 1)
         return Fact.tensor(dtype, sizes)
 
     def reference(
         self, past_cache: Array, update: Array, write_indices: Array | None = None
     ) -> Array:
-        self.infer(*_facts(past_cache, update, write_indices))  # type: ignore[arg-type]
+        self.infer(*shapes_of(past_cache, update, write_indices))
         axis = self._axis(past_cache.ndim)
         batch, size, count = past_cache.shape[0], past_cache.shape[axis], update.shape[axis]
         start = np.zeros(batch, np.int64) if write_indices is None else write_indices
@@ -486,195 +465,3 @@ class TensorScatter(Operator, since=24):
         into = np.moveaxis(result, axis, 1)
         into[np.arange(batch)[:, None], places] = np.moveaxis(update, axis, 1)
         return result
-
-
-class CausalConvWithState(Operator, since=27):
-    """Each channel convolved with its own kernel over the present and past, then activated.
-
-    The state is the last k - 1 positions of past_state (zeros where omitted) and input.
-    """
-
-    input = Input("T", "[B, C, L].")
-    weight = Input("T", "[C, 1, k].")
-    bias = Input("T", "[C].", optional=True)
-    past_state = Input("T", "[B, C, k - 1].", optional=True)
-    output = Output("T", "[B, C, L].")
-    present_state = Output("T", "[B, C, k - 1].")
-    T = (FLOAT, FLOAT16, BFLOAT16)
-    activation: str = "none"
-
-    def infer(
-        self,
-        input: Fact,
-        weight: Fact,
-        bias: Fact | None = None,
-        past_state: Fact | None = None,
-    ) -> tuple[Fact, ...]:
-        name = self.op_type
-        if self.activation not in {"none", "silu", "swish"}:
-            raise InferenceError(
-                f"{name}: activation {quote(self.activation)}",
-                hint='it is "none", "silu" or "swish"',
-            )
-        x = _dims(name, "input", input, 3)
-        w = _dims(name, "weight", weight, 3)
-        b = _dims(name, "bias", bias, 1)
-        state = _dims(name, "past_state", past_state, 3)
-        if w[2] == 0:
-            raise InferenceError(f"{name}: weight has kernel size 0")
-        batch = _joined(name, "the batch", x[0], state[0])
-        channels = _joined(name, "the number of channels", x[1], w[0], b[0], state[1])
-        _joined(name, "dimension 1 of weight", w[1], 1)
-        carried = _joined(name, "the length of the state", subtract(w[2], 1), state[2])
-        dtype = input.dtype or weight.dtype
-        return (
-            Fact.tensor(dtype, (batch, channels, x[2])),
-            Fact.tensor(dtype, (batch, channels, carried)),
-        )
-
-    def reference(
-        self,
-        input: Array,
-        weight: Array,
-        bias: Array | None = None,
-        past_state: Array | None = None,
-    ) -> tuple[Array, ...]:
-        self.infer(*_facts(input, weight, bias, past_state))  # type: ignore[arg-type]
-        kernel, length = weight.shape[2], input.shape[2]
-        if past_state is None:
-            check_size(self.op_type, (*input.shape[:2], kernel - 1 + length), input.itemsize)
-            past_state = np.zeros((*input.shape[:2], kernel - 1), input.dtype)
-        whole = np.concatenate([past_state, input], axis=2)
-        x, w = widen(whole), widen(weight)
-        with np.errstate(all="ignore"):
-            total = np.zeros(input.shape, x.dtype)
-            for tap in range(kernel):
-                total += x[:, :, tap : tap + length] * w[:, 0, tap, None]
-            if bias is not None:
-                total += widen(bias)[:, None]
-            result = total.astype(input.dtype)
-        if self.activation != "none":
-            result = rounded(np.multiply, result, rounded(sigmoid, result))
-        return result, whole[:, :, length:]
-
-
-_RULES: Final = ("linear", "gated", "delta", "gated_delta")
-
-
-class LinearAttention(Operator, since=27):
-    """A recurrent state S of each head, updated and read once per position: scale * q^T S.
-
-    With decay g ("gated", "gated_delta") S is first multiplied by exp(g). Then k v^T is added,
-    or for "delta" and "gated_delta" beta * k (v - S^T k)^T. Each group of
-    q_num_heads / kv_num_heads query heads reads one state. The state is computed in at least
-    float32. `chunk_size` is a hint and changes nothing.
-    """
-
-    query = Input("T", "[B, L, Hq * Dk].")
-    key = Input("T", "[B, L, Hkv * Dk].")
-    value = Input("T", "[B, L, Hkv * Dv].")
-    past_state = Input("S", "[B, Hkv, Dk, Dv]; zeros where omitted.", optional=True)
-    decay = Input("T", "[B, L, Hkv * Dk] or [B, L, Hkv].", optional=True)
-    beta = Input("T", "[B, L, Hkv] or [B, L, 1].", optional=True)
-    output = Output("T", "[B, L, Hq * Dv].")
-    present_state = Output("S", "[B, Hkv, Dk, Dv].")
-    T = S = (FLOAT, FLOAT16, BFLOAT16)
-    chunk_size: int = 64
-    kv_num_heads: int
-    q_num_heads: int
-    scale: float = 0.0
-    update_rule: str = "gated_delta"
-
-    def infer(
-        self,
-        query: Fact,
-        key: Fact,
-        value: Fact,
-        past_state: Fact | None = None,
-        decay: Fact | None = None,
-        beta: Fact | None = None,
-    ) -> tuple[Fact, ...]:
-        name, heads, groups = self.op_type, self.kv_num_heads, self.q_num_heads
-        self._check(decay, beta)
-        q, k = _dims(name, "query", query, 3), _dims(name, "key", key, 3)
-        v, state = _dims(name, "value", value, 3), _dims(name, "past_state", past_state, 4)
-        g, b = _dims(name, "decay", decay, 3), _dims(name, "beta", beta, 3)
-        batch = _joined(name, "the batch", q[0], k[0], v[0], state[0], g[0], b[0])
-        length = _joined(name, "the length", q[1], k[1], v[1], g[1], b[1])
-        for what, size, count in (
-            ("query", q[2], groups),
-            ("key", k[2], heads),
-            ("value", v[2], heads),
-        ):
-            if isinstance(size, int) and size % count:
-                raise InferenceError(f"{name}: {what} has {size} columns for {count} heads")
-        dk = _joined(name, "the key head size", divide(q[2], groups), divide(k[2], heads), state[2])
-        dv = _joined(name, "the value head size", divide(v[2], heads), state[3])
-        _joined(name, "the number of heads of past_state", state[1], heads)
-        if isinstance(b[2], int) and b[2] not in {1, heads}:
-            raise InferenceError(f"{name}: beta has {b[2]} columns, needs 1 or {heads}")
-        if isinstance(g[2], int) and isinstance(dk, int) and g[2] not in {heads, heads * dk}:
-            raise InferenceError(f"{name}: decay has {g[2]} columns, needs {heads} or {heads * dk}")
-        held = query.dtype if past_state is None else past_state.dtype
-        return (
-            Fact.tensor(query.dtype, (batch, length, multiply(groups, dv))),
-            Fact.tensor(held, (batch, heads, dk, dv)),
-        )
-
-    def _check(self, decay: Any, beta: Any) -> None:
-        name = self.op_type
-        if self.update_rule not in _RULES:
-            raise InferenceError(
-                f"{name}: update_rule {quote(self.update_rule)}",
-                hint=f"it is one of {', '.join(_RULES)}",
-            )
-        if self.kv_num_heads < 1 or self.q_num_heads < 1 or self.q_num_heads % self.kv_num_heads:
-            raise InferenceError(
-                f"{name}: {self.q_num_heads} query heads do not divide among "
-                f"{self.kv_num_heads} KV heads"
-            )
-        if "gated" in self.update_rule and decay is None:
-            raise InferenceError(f"{name}: update_rule {quote(self.update_rule)} needs decay")
-        if "delta" in self.update_rule and beta is None:
-            raise InferenceError(f"{name}: update_rule {quote(self.update_rule)} needs beta")
-
-    def reference(
-        self,
-        query: Array,
-        key: Array,
-        value: Array,
-        past_state: Array | None = None,
-        decay: Array | None = None,
-        beta: Array | None = None,
-    ) -> tuple[Array, ...]:
-        facts = _facts(query, key, value, past_state, decay, beta)
-        shape = self.infer(*facts)[1].shape  # type: ignore[arg-type]
-        assert shape is not None
-        _, heads, dk, dv = (int(size) for size in shape)  # type: ignore[arg-type]
-        batch, length = query.shape[:2]
-        check_size(self.op_type, (batch, heads, dk, dv), 4)
-        held = query.dtype if past_state is None else past_state.dtype
-        q = widen(query).reshape(batch, length, heads, -1, dk)
-        k = widen(key).reshape(batch, length, heads, dk, 1)
-        v = widen(value).reshape(batch, length, heads, 1, dv)
-        state = np.zeros((batch, heads, dk, dv), q.dtype)
-        if past_state is not None:
-            state = state + widen(past_state)
-        scale = q.dtype.type(self.scale if self.scale != 0 else 1 / math.sqrt(max(dk, 1)))
-        result = np.empty((batch, length, heads, q.shape[3], dv), q.dtype)
-        with np.errstate(all="ignore"):
-            g = None
-            if decay is not None and "gated" in self.update_rule:
-                g = np.exp(widen(decay)).reshape(batch, length, heads, -1, 1)
-            b = None if beta is None else widen(beta)[..., None, None]
-            for step in range(length):
-                if g is not None:
-                    state = state * g[:, step]
-                change = v[:, step]
-                if b is not None and "delta" in self.update_rule:
-                    known = np.matmul(k[:, step].swapaxes(2, 3), state)
-                    change = b[:, step] * (change - known)
-                state = state + k[:, step] * change
-                result[:, step] = scale * np.matmul(q[:, step], state)
-            output = result.reshape(batch, length, -1).astype(query.dtype)
-            return output, state.astype(held)

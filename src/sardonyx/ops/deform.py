@@ -13,9 +13,10 @@ from sardonyx.errors import ExecutionError, InferenceError
 from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.fitting import joined, of_rank
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
-from sardonyx.ops.sampling import Inside, linear_taps, of_rank, same, steady, weighted
+from sardonyx.ops.sampling import Inside, linear_taps, steady, weighted
 from sardonyx.ops.schema import Input, Output, past
 from sardonyx.ops.symbolic import check_size, constant_ints, contents, divide, multiply
 from sardonyx.ops.windows import Windows, spatial, trailing
@@ -111,7 +112,7 @@ class MaxUnpool(Operator, since=22):
         rank = len(self.kernel_shape) + 2
         x, i = of_rank("MaxUnpool", "X", X, rank), of_rank("MaxUnpool", "I", I, rank)
         merged = [
-            same("MaxUnpool", "the sizes of X and I", a, b) for a, b in zip(x, i, strict=True)
+            joined("MaxUnpool", "the sizes of X and I", a, b) for a, b in zip(x, i, strict=True)
         ]
         full = self._full(merged)
         if output_shape is None:
@@ -209,8 +210,12 @@ class DeformConv(Operator, since=22):
         if self.kernel_shape:
             given = spatial("DeformConv", "kernel_shape", self.kernel_shape, rank - 2, 1)
             pairs = zip(given, kernel, strict=True)
-            kernel = tuple(same("DeformConv", "kernel_shape and W's size", a, b) for a, b in pairs)
-        same("DeformConv", "channels of X and group * W.shape[1]", x[1], multiply(w[1], self.group))
+            kernel = tuple(
+                joined("DeformConv", "kernel_shape and W's size", a, b) for a, b in pairs
+            )
+        joined(
+            "DeformConv", "channels of X and group * W.shape[1]", x[1], multiply(w[1], self.group)
+        )
         for name, count, parts in (
             ("input channels", x[1], self.group),
             ("output channels", w[0], self.group),
@@ -222,14 +227,14 @@ class DeformConv(Operator, since=22):
         taps: DimLike = self.offset_group
         for size in kernel:
             taps = multiply(taps, size)
-        same("DeformConv", "channels of offset", o[1], multiply(taps, rank - 2))
-        same("DeformConv", "channels of mask", m[1], taps)
-        batch = same("DeformConv", "batches", same("DeformConv", "batches", x[0], o[0]), m[0])
+        joined("DeformConv", "channels of offset", o[1], multiply(taps, rank - 2))
+        joined("DeformConv", "channels of mask", m[1], taps)
+        batch = joined("DeformConv", "the batch", x[0], o[0], m[0])
         merged = []
         for a, b, c in zip(sizes, o[2:], m[2:], strict=True):
-            merged.append(same("DeformConv", "sizes", same("DeformConv", "sizes", a, b), c))
+            merged.append(joined("DeformConv", "the size of an axis", a, b, c))
         (bias,) = of_rank("DeformConv", "B", B, 1)
-        channels = same("DeformConv", "output channels and length of B", w[0], bias)
+        channels = joined("DeformConv", "output channels and length of B", w[0], bias)
         return Fact.tensor(X.dtype, (batch, channels, *merged))
 
     def _windows(self, kernel: Sequence[DimLike]) -> Windows:

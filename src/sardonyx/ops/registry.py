@@ -27,8 +27,8 @@ NEWEST_OPSET: Final = {
 
 _FAMILIES: Final[dict[str, dict[str, str]]] = {
     "": {
-        "attention": "Attention CausalConvWithState LinearAttention RotaryEmbedding SwiGLU "
-        "TensorScatter",
+        "attention": "Attention RotaryEmbedding SwiGLU TensorScatter",
+        "linear_attention": "CausalConvWithState LinearAttention",
         "signal": "BlackmanWindow DFT HammingWindow HannWindow MelWeightMatrix STFT",
         "qlinear": "QLinearConv QLinearMatMul",
         "random": "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform "
@@ -48,6 +48,7 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "control": "If Loop Scan",
         "data": "Concat DepthToSpace Slice SpaceToDepth Split Tile",
         "generate": "Constant ConstantOfShape EyeLike Range",
+        "image": "ImageDecoder",
         "indexing": "Compress Gather GatherElements GatherND NonZero OneHot "
         "ReverseSequence Scatter ScatterElements ScatterND Trilu",
         "padding": "CenterCropPad Pad",
@@ -68,6 +69,7 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "reduction": "ArgMax ArgMin CumProd CumSum ReduceL1 ReduceL2 ReduceLogSum "
         "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",
     },
+    "ai.onnx.preview.training": {"optimizer": "Adagrad Adam Momentum"},
     "ai.onnx.ml": {
         "ml_features": "ArrayFeatureExtractor Binarizer FeatureVectorizer Imputer Normalizer "
         "OneHotEncoder Scaler",

@@ -7,37 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sardonyx.dims import known_equal
-from sardonyx.errors import InferenceError
-from sardonyx.ir.types import shape_text
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sardonyx.ir.tensor import Array
-    from sardonyx.ir.types import DimLike, Shape
-    from sardonyx.ops.fact import Fact
 
-__all__ = ["Inside", "cubic_taps", "linear_taps", "of_rank", "same", "steady", "weighted"]
+__all__ = ["Inside", "cubic_taps", "linear_taps", "steady", "weighted"]
 
 _FAR: Final = float(1 << 52)
 """Coordinates are held within this, where floats still tell integers apart."""
-
-
-def same(op_type: str, what: str, a: DimLike, b: DimLike) -> DimLike:
-    """The better known of two dims that must be equal; raises `InferenceError` if they never are."""
-    if a is not None and b is not None and known_equal(a, b) is False:
-        raise InferenceError(f"{op_type}: {what} ({a} and {b}) must be equal")
-    return b if a is None or isinstance(b, int) else a
-
-
-def of_rank(op_type: str, name: str, fact: Fact | None, rank: int) -> Shape:
-    """The shape of an input that must have `rank`; sizes are None where they are not known."""
-    if fact is None or fact.shape is None:
-        return (None,) * rank
-    if len(fact.shape) != rank:
-        raise InferenceError(f"{op_type}: {name} needs rank {rank}, got {shape_text(fact.shape)}")
-    return fact.shape
 
 
 def steady(coordinates: Array) -> Array:

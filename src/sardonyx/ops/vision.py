@@ -12,18 +12,17 @@ from sardonyx.dtypes import INT64
 from sardonyx.errors import ExecutionError, InferenceError, quote
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.fitting import joined, of_rank
 from sardonyx.ops.numeric import to_integer, widen
 from sardonyx.ops.operator import Operator
-from sardonyx.ops.schema import Input, Output, attribute, past
 from sardonyx.ops.sampling import (
     Inside,
     cubic_taps,
     linear_taps,
-    of_rank,
-    same,
     steady,
     weighted,
 )
+from sardonyx.ops.schema import Input, Output, attribute, past
 from sardonyx.ops.symbolic import check_size, contents
 
 if TYPE_CHECKING:
@@ -69,8 +68,8 @@ class GridSample(Operator, since=22):
         if rank < 3:
             raise InferenceError(f"GridSample: X is [N, C, D1, ...], it has rank {rank}")
         x, g = of_rank("GridSample", "X", X, rank), of_rank("GridSample", "grid", grid, rank)
-        same("GridSample", "the last size of grid and the spatial rank", g[-1], rank - 2)
-        batch = same("GridSample", "the batches of X and grid", x[0], g[0])
+        joined("GridSample", "the last size of grid and the spatial rank", g[-1], rank - 2)
+        batch = joined("GridSample", "the batches of X and grid", x[0], g[0])
         return Fact.tensor(X.dtype, (batch, x[1], *g[1:-1]))
 
     @property
@@ -160,9 +159,9 @@ class AffineGrid(Operator, since=20):
         count = len(dims) - 2
         if count not in {2, 3}:
             raise InferenceError(f"AffineGrid: size has {len(dims)} elements, needs 4 or 5")
-        same("AffineGrid", "the rows of theta and the spatial rank", matrix[1], count)
-        same("AffineGrid", "the columns of theta and the spatial rank + 1", matrix[2], count + 1)
-        batch = same("AffineGrid", "the batches of theta and size", matrix[0], dims[0])
+        joined("AffineGrid", "the rows of theta and the spatial rank", matrix[1], count)
+        joined("AffineGrid", "the columns of theta and the spatial rank + 1", matrix[2], count + 1)
+        batch = joined("AffineGrid", "the batches of theta and size", matrix[0], dims[0])
         return Fact.tensor(theta.dtype, (batch, *dims[2:], count))
 
     def reference(self, theta: Array, size: Array) -> Array:
@@ -227,8 +226,8 @@ class RoiAlign(Operator, since=22):
         x = of_rank("RoiAlign", "X", X, 4)
         r = of_rank("RoiAlign", "rois", rois, 2)
         b = of_rank("RoiAlign", "batch_indices", batch_indices, 1)
-        same("RoiAlign", "the columns of rois and 4", r[1], 4)
-        count = same("RoiAlign", "the numbers of rois and batch_indices", r[0], b[0])
+        joined("RoiAlign", "the columns of rois and 4", r[1], 4)
+        count = joined("RoiAlign", "the numbers of rois and batch_indices", r[0], b[0])
         return Fact.tensor(X.dtype, (count, x[1], self.output_height, self.output_width))
 
     def reference(self, X: Array, rois: Array, batch_indices: Array) -> Array:
@@ -283,7 +282,7 @@ class RoiAlign(Operator, since=22):
         result = np.zeros((bins, size), np.float64)
         for index, weight in taps:
             np.add.at(result, (np.arange(bins)[:, None], index), weight)
-        return (result / count).astype(dtype)
+        return np.asarray(result / count, dtype)
 
     def _greatest(self, image: Array, rows: Any, columns: Any) -> Array:
         samples = (image.shape[0], *rows[0][0].shape, *columns[0][0].shape)
@@ -321,7 +320,7 @@ class MaxRoiPool(Operator, since=22):
                 "it must be a height and a width, at least 1"
             )
         x, r = of_rank("MaxRoiPool", "X", X, 4), of_rank("MaxRoiPool", "rois", rois, 2)
-        same("MaxRoiPool", "the columns of rois and 5", r[1], 5)
+        joined("MaxRoiPool", "the columns of rois and 5", r[1], 5)
         return Fact.tensor(X.dtype, (r[0], x[1], *self.pooled_shape))
 
     def reference(self, X: Array, rois: Array) -> Array:
