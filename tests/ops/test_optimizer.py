@@ -89,9 +89,8 @@ def test_steps_equal_the_onnx_reference(case: int, dtypes: tuple[type, ...], cou
     loaded = sx.loads(model.SerializeToString())
     actual = sx.Session(loaded).run(None, feeds)
     facts = infer(loaded).facts
-    # a dozen roundings a step, of values of order 1; the witness computes Adam's rate in FLOAT,
-    # where 1 - beta^T is accurate to eps / (1 - beta) only
-    rounding = 16 * np.finfo(dtypes[0]).eps * (1000 if name == "Adam" else 1)
+    # a dozen roundings a step, of values of order 1
+    rounding = 16 * np.finfo(dtypes[0]).eps
     assert len(actual) == len(expected)
     for value, ours, theirs in zip(loaded.graph.outputs, actual, expected):
         assert ours.dtype == dtypes[0]

@@ -266,6 +266,29 @@ class _Recurrent(Operator):
         """The states after one step, the hidden one first, from the projected input `x`."""
         raise NotImplementedError
 
+    def infer(
+        self,
+        X: Fact,
+        W: Fact,
+        R: Fact,
+        B: Fact | None = None,
+        sequence_lens: Fact | None = None,
+        initial_h: Fact | None = None,
+    ) -> tuple[Fact, ...]:
+        sequence, state = self.shapes(X, W, R, B, sequence_lens, initial_h)
+        return Fact.tensor(X.dtype, sequence), Fact.tensor(X.dtype, state)
+
+    def reference(
+        self,
+        X: Array,
+        W: Array,
+        R: Array,
+        B: Array | None = None,
+        sequence_lens: Array | None = None,
+        initial_h: Array | None = None,
+    ) -> tuple[Array, ...]:
+        return self.scan(X, W, R, B, sequence_lens, [initial_h])
+
 
 class LSTM(_Recurrent, since=22):
     """A long short-term memory layer (gates in the order i, o, f, c)."""
@@ -369,29 +392,6 @@ class GRU(_Recurrent, since=22):
         past(1, direction="foward", Y_h=Output("T")),
     )
 
-    def infer(
-        self,
-        X: Fact,
-        W: Fact,
-        R: Fact,
-        B: Fact | None = None,
-        sequence_lens: Fact | None = None,
-        initial_h: Fact | None = None,
-    ) -> tuple[Fact, ...]:
-        sequence, state = self.shapes(X, W, R, B, sequence_lens, initial_h)
-        return Fact.tensor(X.dtype, sequence), Fact.tensor(X.dtype, state)
-
-    def reference(
-        self,
-        X: Array,
-        W: Array,
-        R: Array,
-        B: Array | None = None,
-        sequence_lens: Array | None = None,
-        initial_h: Array | None = None,
-    ) -> tuple[Array, ...]:
-        return self.scan(X, W, R, B, sequence_lens, [initial_h])
-
     def input_bias(self, bias: Array) -> Array:
         size = len(bias) // 2
         hidden = size // 3
@@ -438,29 +438,6 @@ class RNN(_Recurrent, since=22):
     T, T1 = types.FLOATS_BFLOAT16, (INT32,)
     activations: tuple[str, ...] = ("Tanh", "Tanh")
     history = past(14, T=types.FLOATS), past(7), past(1)
-
-    def infer(
-        self,
-        X: Fact,
-        W: Fact,
-        R: Fact,
-        B: Fact | None = None,
-        sequence_lens: Fact | None = None,
-        initial_h: Fact | None = None,
-    ) -> tuple[Fact, ...]:
-        sequence, state = self.shapes(X, W, R, B, sequence_lens, initial_h)
-        return Fact.tensor(X.dtype, sequence), Fact.tensor(X.dtype, state)
-
-    def reference(
-        self,
-        X: Array,
-        W: Array,
-        R: Array,
-        B: Array | None = None,
-        sequence_lens: Array | None = None,
-        initial_h: Array | None = None,
-    ) -> tuple[Array, ...]:
-        return self.scan(X, W, R, B, sequence_lens, [initial_h])
 
     def step(
         self,
