@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sardonyx.errors import LimitError
 
-__all__ = ["DEFAULT", "Limits", "exceeded"]
+__all__ = ["DEFAULT", "Limits", "active", "enforced", "exceeded"]
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -45,6 +49,23 @@ class Limits:
 
 
 DEFAULT = Limits()
+
+_ACTIVE: ContextVar[Limits] = ContextVar("limits", default=DEFAULT)
+
+
+def active() -> Limits:
+    """The limits of the run or inference that this thread is in; `DEFAULT` outside of one."""
+    return _ACTIVE.get()
+
+
+@contextmanager
+def enforced(limits: Limits) -> Iterator[None]:
+    """Make `limits` the active ones inside a ``with`` block, in this thread."""
+    token = _ACTIVE.set(limits)
+    try:
+        yield
+    finally:
+        _ACTIVE.reset(token)
 
 
 def exceeded(name: str, bound: float, needed: object) -> LimitError:

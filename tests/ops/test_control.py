@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 
 from build import from_text
-from sardonyx import limits
 from sardonyx.errors import ExecutionError, LimitError
 from sardonyx.infer import infer
+from sardonyx.limits import Limits
 from sardonyx.reference import Evaluator
 from single_operator import assert_same
 
@@ -143,8 +143,7 @@ def test_scan_outputs_have_the_trip_count_when_nothing_else_ends_the_loop() -> N
     assert str(found.facts[model.graph.outputs[0]]) == "tensor(float)[N, 2]"
 
 
-def test_endless_loops_end_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "DEFAULT", limits.DEFAULT.replace(loop_iterations=50))
+def test_endless_loops_end_at_the_limit() -> None:
     model = from_text(
         HEAD
         + """(float[1] s) => (float[1] y) {
@@ -156,14 +155,13 @@ def test_endless_loops_end_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None
         }"""
     )
     with pytest.raises(LimitError, match="loop iterations"):
-        Evaluator(model).run({"s": np.float32([1])})
+        Evaluator(model, limits=Limits(loop_iterations=50)).run({"s": np.float32([1])})
 
 
-def test_growing_scan_outputs_end_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "DEFAULT", limits.DEFAULT.replace(tensor_bytes=1000))
+def test_growing_scan_outputs_end_at_the_limit() -> None:
     feeds = {"M": np.array(2**62), "go": np.array(True), "s": np.zeros(2, np.float32)}
     with pytest.raises(LimitError, match="tensor bytes"):
-        Evaluator(from_text(LOOP)).run(feeds)
+        Evaluator(from_text(LOOP), limits=Limits(tensor_bytes=1000)).run(feeds)
 
 
 def test_a_condition_of_several_elements_is_an_error() -> None:

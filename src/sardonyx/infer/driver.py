@@ -15,7 +15,7 @@ from sardonyx.errors import InferenceError, SardonyxError, UnsupportedError
 from sardonyx.infer.merge import conflict, merge_types
 from sardonyx.ir.tensor import SparseTensor
 from sardonyx.ir.types import OptionalType, SequenceType, SparseTensorType, TensorType
-from sardonyx.limits import DEFAULT, Limits, exceeded
+from sardonyx.limits import DEFAULT, Limits, enforced, exceeded
 from sardonyx.ops.bind import attribute_values, lift, operator_of
 from sardonyx.ops.fact import UNKNOWN, Fact
 from sardonyx.ops.operator import ControlFlow
@@ -63,7 +63,8 @@ def infer(
     """
     driver = _Driver(model, limits)
     driver.enter(model.graph, shapes or {})
-    driver.walk(model.graph, model.opset_imports, {})
+    with enforced(limits):
+        driver.walk(model.graph, model.opset_imports, {})
     return driver.found
 
 

@@ -153,7 +153,7 @@ class Loop(ControlFlow, since=25):
     """`body` run up to M times while its condition holds; the last states, and all scan outputs.
 
     The body takes iteration number, condition and states, and returns condition, states and
-    scan outputs. Without M the trips are bounded by `limits.DEFAULT.loop_iterations`.
+    scan outputs. Without M the trips are bounded by `Limits.loop_iterations`.
     """
 
     M, cond = Input((INT64,), optional=True), Input("B", optional=True)
@@ -202,9 +202,9 @@ class Loop(ControlFlow, since=25):
         scans: list[list[Array]] = [[] for _ in range(expected - 1 - count)]
         collected, trip = 0, 0
         while goes_on and (most is None or trip < most):
-            if trip >= limits.DEFAULT.loop_iterations:
+            if trip >= limits.active().loop_iterations:
                 raise limits.exceeded(
-                    "loop_iterations", limits.DEFAULT.loop_iterations, most or "more"
+                    "loop_iterations", limits.active().loop_iterations, most or "more"
                 )
             counter = np.full(_scalar_shape(self.body, 0), trip, np.int64)
             condition = np.full(_scalar_shape(self.body, 1), goes_on)
@@ -214,8 +214,8 @@ class Loop(ControlFlow, since=25):
             for scan, value in zip(scans, outputs[1 + count :], strict=True):
                 scan.append(value)
                 collected += value.nbytes
-            if collected > limits.DEFAULT.tensor_bytes:
-                raise limits.exceeded("tensor_bytes", limits.DEFAULT.tensor_bytes, collected)
+            if collected > limits.active().tensor_bytes:
+                raise limits.exceeded("tensor_bytes", limits.active().tensor_bytes, collected)
             trip += 1
         stacked = [
             _stacked("Loop", scan, self.body, 1 + count + index) for index, scan in enumerate(scans)

@@ -69,6 +69,7 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "reduction": "ArgMax ArgMin CumProd CumSum ReduceL1 ReduceL2 ReduceLogSum "
         "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",
     },
+    "ai.onnx.preview": {"flex_attention": "FlexAttention"},
     "ai.onnx.preview.training": {"optimizer": "Adagrad Adam Momentum"},
     "ai.onnx.ml": {
         "ml_features": "ArrayFeatureExtractor Binarizer FeatureVectorizer Imputer Normalizer "

@@ -210,7 +210,7 @@ def check_size(op_type: str, shape: Sequence[int], itemsize: int) -> None:
         raise ExecutionError(f"{op_type}: negative size in shape {list(shape)}")
     needed = math.prod(shape) * max(itemsize, 1)
     addressed = math.prod(dim for dim in shape if dim) * max(itemsize, 1)
-    if len(shape) > limits.DEFAULT.rank:
-        raise limits.exceeded("rank", limits.DEFAULT.rank, len(shape))
-    if needed > limits.DEFAULT.tensor_bytes or addressed > np.iinfo(np.int64).max:
-        raise limits.exceeded("tensor_bytes", limits.DEFAULT.tensor_bytes, needed or addressed)
+    if len(shape) > limits.active().rank:
+        raise limits.exceeded("rank", limits.active().rank, len(shape))
+    if needed > limits.active().tensor_bytes or addressed > np.iinfo(np.int64).max:
+        raise limits.exceeded("tensor_bytes", limits.active().tensor_bytes, needed or addressed)

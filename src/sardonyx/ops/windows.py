@@ -14,7 +14,7 @@ import numpy as np
 
 from sardonyx.dims import ceil_div, known_less, maximum, minimum
 from sardonyx.errors import InferenceError, quote
-from sardonyx.limits import DEFAULT, exceeded
+from sardonyx.limits import active, exceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -181,8 +181,8 @@ def trailing(parts: Iterable[slice]) -> tuple[Any, ...]:
 def check_bytes(shape: Sequence[int], itemsize: int) -> None:
     """Raise `LimitError` before an array of `shape` is made that one value may not have."""
     needed = math.prod(shape) * itemsize
-    if needed > DEFAULT.tensor_bytes:
-        raise exceeded("tensor_bytes", DEFAULT.tensor_bytes, needed)
+    if needed > active().tensor_bytes:
+        raise exceeded("tensor_bytes", active().tensor_bytes, needed)
 
 
 def slide(

@@ -9,7 +9,7 @@ import numpy as np
 
 from sardonyx.errors import ExecutionError, InputError, LimitError, SardonyxError, quote
 from sardonyx.ir.tensor import SparseTensor
-from sardonyx.limits import DEFAULT, Limits, exceeded
+from sardonyx.limits import DEFAULT, Limits, enforced, exceeded
 from sardonyx.ops.bind import lift
 from sardonyx.ops.operator import ControlFlow
 from sardonyx.reference.plan import Plan, Step, make_plan
@@ -112,7 +112,7 @@ class Evaluator:
         deadline = None if seconds is None else time.monotonic() + seconds
         run = _Run(deadline, cancel, trace)
         frame = _Frame(_Frame(None, self._constants), values)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), enforced(self._limits):
             self._execute(self._plan, frame, run)
         found = dict(trace or {})
         found.update({value.name: frame.get(value) for value in graph.outputs})
