@@ -127,8 +127,8 @@ def _default(dtype: str) -> str:
 
 
 def test_a_graph_sees_the_values_around_it() -> None:
-    added = """score_mod = s ({T}[b, h, l, t] s) => ({T}[b, h, l, t] r) { r = Mul (s, outer) }"""
-    source = text("float", added.replace("{ r", "{{ r").replace(") }", ") }}"))
+    added = """score_mod = s ({T}[b, h, l, t] s) => ({T}[b, h, l, t] r) {{ r = Mul (s, outer) }}"""
+    source = text("float", added)
     feeds = feeds_of("float")
     feeds["outer"] = np.float32(2.0) * np.ones((), np.float32)
     actual = Evaluator(from_text(source)).run(feeds)["Y"]
@@ -234,7 +234,7 @@ BAD = {
 @pytest.mark.parametrize("name", ["score_mod", "prob_mod"])
 @pytest.mark.parametrize("bad", BAD)
 def test_graphs_that_do_not_fit(name: str, bad: str) -> None:
-    graph = BAD[bad].replace("(float s", "(float[b, h, l, t] s").replace("{{3}}", "{{3}}")
+    graph = BAD[bad].replace("(float s", "(float[b, h, l, t] s")
     source = text("float", f"{name} = m {graph}", shapes="2,4,5,8 2 7 6")
     model = from_text(source)
     problems = infer(model).problems
