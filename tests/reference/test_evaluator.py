@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def bad_model() -> Model:
     return Model(Graph("g", [x, z], [node.output], [node]), {"": 21}, 10)
 
 
-def test_a_function_with_an_attribute() -> None:
+def pick() -> Model:
     a, b = Value("a"), Value("b")
     body = Node("Gather", [a, b], [Value("c")], name="inner")
     body.attributes["axis"] = Attribute("axis", AttributeType.INT, ref="where")
@@ -71,16 +72,30 @@ def test_a_function_with_an_attribute() -> None:
     call = Node("Pick", [data, index], [Value("y")], domain="local")
     call.set_attribute("where", 1)
     call.output.type = TensorType(dtypes.FLOAT)
-    model = Model(
+    return Model(
         Graph("g", [data, index], [call.output], [call]),
         {"": 21, "local": 1},
         10,
         functions={function.key: function},
     )
-    found = Evaluator(model).run(
-        {"data": np.arange(6, dtype=np.float32).reshape(2, 3), "index": np.array([2])}
-    )
-    np.testing.assert_array_equal(found["y"], [[2], [5]])
+
+
+PICKED = {"data": np.arange(6, dtype=np.float32).reshape(2, 3), "index": np.array([2])}
+
+
+def test_a_function_with_an_attribute() -> None:
+    np.testing.assert_array_equal(Evaluator(pick()).run(PICKED)["y"], [[2], [5]])
+
+
+def test_threads_may_call_functions_with_attributes_at_once() -> None:
+    evaluator = Evaluator(pick())
+
+    def work(_: int) -> None:
+        for _ in range(300):
+            np.testing.assert_array_equal(evaluator.run(PICKED)["y"], [[2], [5]])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
 
 
 def test_a_run_can_be_cancelled_and_has_a_deadline() -> None:

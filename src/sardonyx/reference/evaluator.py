@@ -47,7 +47,7 @@ class _Frame:
 class _Run:
     """What one call of `run` carries along."""
 
-    __slots__ = ("cancel", "deadline", "depth", "trace")
+    __slots__ = ("cancel", "deadline", "depth", "plans", "trace")
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class _Run:
         self.cancel = cancel
         self.trace = trace
         self.depth = 0
+        self.plans: dict[tuple[int, int], Plan] = {}
 
     def check(self, limits: Limits) -> None:
         if self.cancel is not None and self.cancel.is_set():
@@ -82,7 +83,7 @@ class Evaluator:
         self._constants: dict[Value, Any] = {}
         for graph in model.graphs():
             self._read_constants(graph)
-        self._plan = self._plan_of(model.graph, model.opset_imports, {})
+        self._plan = self._plan_of(model.graph, model.opset_imports, {}, self._plans)
 
     def run(
         self,
@@ -138,13 +139,18 @@ class Evaluator:
                 stack.extend(node.subgraphs())
 
     def _plan_of(
-        self, graph: Graph, opset_imports: Mapping[str, int], bound: Mapping[str, Attribute]
+        self,
+        graph: Graph,
+        opset_imports: Mapping[str, int],
+        bound: Mapping[str, Attribute],
+        plans: dict[tuple[int, int], Plan],
     ) -> Plan:
+        """The plan of `graph`: kept with the evaluator, or with the run where attributes bind."""
+        store = plans if bound else self._plans
         key = (id(graph), id(bound) if bound else 0)
-        plan = self._plans.get(key)
-        if plan is None or plan.graph is not graph:
-            plan = make_plan(self._model, graph, opset_imports, bound)
-            self._plans[key] = plan
+        plan = store.get(key)
+        if plan is None:
+            plan = store[key] = make_plan(self._model, graph, opset_imports, bound)
         return plan
 
     def _execute(self, plan: Plan, frame: _Frame, run: _Run) -> None:
@@ -211,7 +217,8 @@ class Evaluator:
                     f"graph {quote(graph.name)} takes {len(graph.inputs)} inputs, got {len(given)}"
                 )
             inner = _Frame(frame, dict(zip(graph.inputs, given, strict=True)))
-            self._execute(self._plan_of(graph, plan.opset_imports, plan.bound), inner, run)
+            inner_plan = self._plan_of(graph, plan.opset_imports, plan.bound, run.plans)
+            self._execute(inner_plan, inner, run)
             return [inner.get(value) for value in graph.outputs]
 
         return operator.reference(run_graph, *arguments)
@@ -231,15 +238,11 @@ class Evaluator:
         frame = _Frame(_Frame(None, self._constants), dict(zip(graph.inputs, given, strict=True)))
         opsets = {**self._model.opset_imports, **function.opset_imports}
         try:
-            self._execute(self._plan_of(graph, opsets, bound), frame, run)
+            self._execute(self._plan_of(graph, opsets, bound, run.plans), frame, run)
         finally:
-            if bound:
-                self._forget(bound)
+            for key in [key for key in run.plans if key[1] == id(bound)]:
+                del run.plans[key]
         return [frame.get(value) for value in graph.outputs]
-
-    def _forget(self, bound: Mapping[str, Attribute]) -> None:
-        for key in [key for key in self._plans if key[1] == id(bound)]:
-            del self._plans[key]
 
 
 def _describe(value: Any) -> str:
