@@ -13,6 +13,7 @@ from sardonyx.dtypes import STRING, from_numpy
 from sardonyx.ops import registry
 from sardonyx.ops.bind import lift
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.inferring import without_anonymous
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,11 +44,12 @@ def apply(
 def inferred(
     name: str, *inputs: Fact | None, version: int = 25, n_outputs: int = 1, **attributes: Any
 ) -> list[Fact]:
-    """The outputs' facts by our inference."""
+    """The outputs' facts by our inference; dims that only data decides are None."""
     operator, arguments = arranged(name, inputs, version, n_outputs, attributes)
     arguments = [Fact.constant(x) if isinstance(x, np.ndarray) else x for x in arguments]
     results = operator.infer(*arguments)
-    return [results] if isinstance(results, Fact) else list(results[:n_outputs])
+    facts = [results] if isinstance(results, Fact) else list(results[:n_outputs])
+    return [Fact(without_anonymous(fact.type), fact.value) for fact in facts]
 
 
 def by_onnxruntime(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sardonyx.dims import (
     Dim,
     bounds,
+    broadcast,
     ceil_div,
     divide_exact,
     evaluate,
@@ -494,6 +495,22 @@ def test_numpy_object_arrays():
     assert type((N + np.int64(3)) - N) is int
     shape = np.array([N, M, 4], dtype=object)
     assert np.prod(shape) == prod([N, M, 4])
+
+
+def test_broadcast():
+    assert broadcast(N, 1) == N
+    assert broadcast(N, 1, 4, 4) == 4
+    assert broadcast(1, 1) == 1
+    assert broadcast(N, M) == broadcast(M, N) == broadcast(N, broadcast(M, N, 1))
+    assert parse(str(2 * broadcast(N, M) + 1)) == 2 * broadcast(N, M) + 1
+    for n, m in [(1, 5), (5, 1), (5, 5), (1, 1), (0, 1), (1, 0), (0, 0)]:
+        assert evaluate(broadcast(N, M), {"N": n, "M": m}) == np.broadcast_shapes((n,), (m,))[0]
+        assert broadcast(N, M).substitute({"N": n}).__class__ in (int, Dim)
+    assert bounds(broadcast(symbol("A", 2, 5), symbol("B", 1, 9))) == (1, 9)
+    with pytest.raises(ValueError, match="do not broadcast"):
+        broadcast(2, 3)
+    with pytest.raises(TypeError):
+        broadcast()
 
 
 def test_importing_is_light():

@@ -13,29 +13,34 @@ from typing import TYPE_CHECKING, Any
 from sardonyx._version import __version__
 
 if TYPE_CHECKING:
-    from sardonyx import backend, errors
-    from sardonyx.check import check
+    from sardonyx import autodiff, backend, compose, errors
+    from sardonyx.check import check, save
     from sardonyx.export import export
     from sardonyx.infer import infer_shapes
     from sardonyx.ir import Model
+    from sardonyx.ir.text import to_text
     from sardonyx.limits import Limits
     from sardonyx.runtime import Session
-    from sardonyx.wire import dumps, load, loads, save
+    from sardonyx.wire import dumps, load, loads, parse
 
 __all__ = [
     "Limits",
     "Model",
     "Session",
     "__version__",
+    "autodiff",
     "backend",
     "check",
+    "compose",
     "dumps",
     "errors",
     "export",
     "infer_shapes",
     "load",
     "loads",
+    "parse",
     "save",
+    "to_text",
 ]
 
 _HOME = {
@@ -46,9 +51,11 @@ _HOME = {
     "infer_shapes": "sardonyx.infer",
     "load": "sardonyx.wire",
     "loads": "sardonyx.wire",
-    "save": "sardonyx.wire",
+    "parse": "sardonyx.wire",
+    "save": "sardonyx.check.saving",
+    "to_text": "sardonyx.ir.text",
 }
-_MODULES = ("backend", "check", "errors", "export")
+_MODULES = ("autodiff", "backend", "check", "compose", "errors", "export")
 
 
 def __getattr__(name: str) -> Any:

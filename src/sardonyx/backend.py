@@ -6,6 +6,7 @@ from collections import namedtuple
 from typing import TYPE_CHECKING, Any
 
 from sardonyx.errors import InputError, UnsupportedError
+from sardonyx.infer import infer_shapes
 from sardonyx.ir import IR_VERSION, Graph, Model, TensorType, Value
 from sardonyx.ops.registry import NEWEST_OPSET
 from sardonyx.runtime import Session
@@ -105,13 +106,10 @@ def run_node(
         given.attributes.values(),
         domain=given.domain,
     )
-    outputs = [value for value in made.outputs if value.name]
-    for value in outputs:
-        value.type = TensorType(None)
-    graph = Graph("node", values, outputs, [made])
+    graph = Graph("node", values, [value for value in made.outputs if value.name], [made])
     opsets = {"": NEWEST_OPSET[""], **NEWEST_OPSET}
     opsets[given.domain] = options.get("opset_version", opsets.get(given.domain, 1))
-    model = Model(graph, opsets, IR_VERSION)
+    model = infer_shapes(Model(graph, opsets, IR_VERSION))
     return prepare(model, device).run(arrays)
 
 

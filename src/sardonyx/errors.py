@@ -4,6 +4,7 @@
 
     SardonyxError
     ├── DecodeError          the bytes are not an ONNX file (path, byte offset)
+    ├── TextError            the text is not a model in the textual syntax (line, column)
     ├── ExternalDataError    a data file is missing, unsafe, too short, or fails its checksum
     ├── ModelError           the model breaks a rule of the standard
     │   ├── CheckError       the checker's report, all problems in `problems`
@@ -36,6 +37,7 @@ __all__ = [
     "LimitError",
     "ModelError",
     "SardonyxError",
+    "TextError",
     "UnsupportedError",
     "VerificationError",
     "quote",
@@ -90,6 +92,15 @@ class DecodeError(SardonyxError):
         self.offset = offset
         if offset is not None:
             self.places.insert(0, f"byte {offset}")
+
+
+class TextError(SardonyxError):
+    """The text is not in the textual syntax; `line` and `column`, from 1, are where that shows."""
+
+    def __init__(self, message: str, *, line: int, column: int, hint: str | None = None) -> None:
+        super().__init__(message, place=f"line {line}, column {column}", hint=hint)
+        self.line = line
+        self.column = column
 
 
 class ExternalDataError(SardonyxError):

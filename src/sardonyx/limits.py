@@ -30,6 +30,8 @@ class Limits:
     """Nesting of messages, types, subgraphs and function calls."""
     nodes: int = 1_000_000
     """Nodes in one file, and nodes after functions are expanded."""
+    graphs: int = 10_000
+    """Functions and subgraphs in one file."""
     name_bytes: int = 1 * MIB
     """Length of one name."""
     rank: int = 64
@@ -38,10 +40,12 @@ class Limits:
     """Size of one constant that folding or inference may compute."""
     tensor_bytes: int = 16 * GIB
     """Size of one value that a run may produce."""
+    memory_bytes: int = 64 * GIB
+    """Size of all values that a run holds at one time, what it was fed included."""
     loop_iterations: int = 10_000_000
     """Trips of one Loop whose trip count the model leaves open."""
     seconds: float | None = None
-    """Deadline of one run; None is no deadline."""
+    """Deadline of one run, and of one inference or check; None is no deadline."""
 
     def replace(self, **changes: Any) -> Limits:
         """A copy with some bounds changed."""

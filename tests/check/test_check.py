@@ -39,8 +39,8 @@ def test_all_problems_come_in_one_report() -> None:
     report = validate(model)
     assert kinds(model) == [
         "undefined-name",
-        "unsupported",
-        "attribute",
+        "unknown-operator",
+        "unknown-attribute",
         "duplicate-name",
         "arity",
         "undefined-name",
@@ -144,6 +144,13 @@ def test_a_function_bomb_is_refused() -> None:
     calls = {f"F{i}": [f"F{i + 1}"] * 10 for i in range(8)} | {"F8": []}
     assert kinds(function_model(calls)) == ["limit"]
     assert kinds(function_model({"F0": ["F1"] * 3, "F1": []})) == []
+
+
+def test_functions_do_not_call_each_other_too_deeply() -> None:
+    calls = {f"F{i}": [f"F{i + 1}"] for i in range(150)} | {"F150": []}
+    (problem,) = validate(function_model(calls)).errors
+    assert (problem.kind, "Limits(depth" in problem.hint) == ("limit", True)
+    assert kinds(function_model({f"F{i}": [f"F{i + 1}"] for i in range(50)} | {"F50": []})) == []
 
 
 def test_the_limit_can_be_lowered() -> None:

@@ -35,7 +35,8 @@ def test_all_problems_are_reported(sardonyx: Any, write: Write) -> None:
     (file,) = document["files"]
     assert document["sound"] is False
     assert file["errors"] == len([p for p in file["problems"] if p["severity"] == "error"]) >= 2
-    assert set(file["problems"][0]) == {"severity", "kind", "message", "place", "fix"}
+    places = {"place", "graph", "node", "value", "tensor"}
+    assert set(file["problems"][0]) == {"severity", "kind", "message", "fix", *places}
 
 
 def test_every_file_is_checked(sardonyx: Any, write: Write, tmp_path: Path) -> None:
@@ -59,7 +60,9 @@ def test_strict_refuses_warnings(sardonyx: Any, write: Write) -> None:
     relaxed, strict = (sardonyx("check", path, *option, "--json") for option in ((), ["--strict"]))
     assert (relaxed.code, strict.code) == (0, 1)
     assert [(f["errors"], f["warnings"]) for f in strict.json["files"]] == [(0, 1)]
-    assert "warning the graph has no name" in sardonyx("check", path).out
+    shown = sardonyx("check", path).out
+    assert "warning  graph-name  the graph has no name" in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
 
 
 def test_limits(sardonyx: Any, data: Path) -> None:

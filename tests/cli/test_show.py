@@ -201,3 +201,33 @@ def test_no_file_and_no_model(sardonyx: Any, data: Path, tmp_path: Path) -> None
     assert "digits.onnx" in missing.err
     assert sardonyx("show", data / "digits.npz").code == 1
     assert sardonyx("show", tmp_path).code == 2
+
+
+def test_text_is_the_model(sardonyx: Any, data: Path, tmp_path: Path) -> None:
+    path = data / "digits.onnx"
+    shown = sardonyx("show", path, "--text").out
+    assert 'float[16, 1, 3, 3] "features.0.weight" = <144 float values>' in shown
+    assert '["features.0/Conv"] conv2d = Conv <' in shown
+    written = tmp_path / "digits.onnxtxt"
+    written.write_text(sardonyx("show", path, "--text", "--weights").out, encoding="utf-8")
+    assert sardonyx("check", written).code == 0
+    summary = sardonyx("show", written, "--json").json
+    original = sardonyx("show", path, "--json").json
+    assert summary["weights"] == original["weights"]
+    assert summary["operators"] == original["operators"]
+    assert sardonyx("show", path, "--text", "--json").json == {"file": str(path), "text": shown}
+
+
+def test_text_escapes_what_a_terminal_obeys(sardonyx: Any, tmp_path: Path) -> None:
+    node = helper.make_node("Relu", [HOSTILE], ["y"], name=HOSTILE, doc_string=HOSTILE)
+    path = save([node], tmp_path / "hostile.onnx", producer_name=HOSTILE)
+    shown = sardonyx("show", path, "--text").out
+    assert not any(character in shown for character in CONTROL)
+
+
+def test_elided_text_is_no_model(sardonyx: Any, data: Path, tmp_path: Path) -> None:
+    written = tmp_path / "digits.onnxtxt"
+    written.write_text(sardonyx("show", data / "digits.onnx", "--text").out, encoding="utf-8")
+    result = sardonyx("check", written)
+    assert result.code == 1
+    assert "left out" in result.out + result.err

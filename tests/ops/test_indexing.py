@@ -190,3 +190,10 @@ def test_versions_that_differ() -> None:
     moved = apply("Scatter", X[0, 0], ints([1, 0]), X[1, 0, :2], version=9)[0]
     assert moved.tolist() == [13, 12, 2, 3]
     assert apply("NonZero", np.float32(2).reshape(()) + np.zeros((), np.float32))[0].shape == (0, 1)
+
+
+def test_gather_nd_of_one_string_is_an_array_of_strings() -> None:
+    data = np.array([["a", "b"]], object)
+    (found,) = apply("GatherND", data, np.array([0, 1]))
+    assert found.dtype == object
+    assert found.tolist() == "b"

@@ -158,3 +158,21 @@ def test_labels_that_only_one_operand_has_are_summed_before_the_product():
     (result,) = apply("Einsum", ones, ones, ones, version=12, equation="a,b,c->")
     assert result == np.float32(1e15)
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint32, np.uint64])
+@pytest.mark.parametrize("factor", [2.0, -1.0, -3.4e38, 3.4e38, 2.0**40])
+def test_gemm_of_integers_multiplies_by_whole_factors_modulo_the_width(dtype, factor):
+    a, b, c = np.array([[3, 5]], dtype), np.array([[7], [2]], dtype), np.array([[11]], dtype)
+    bits = a.itemsize * 8
+    expected = (int(factor) * 31 + int(factor) * 11) % (1 << bits)
+    (y,) = apply("Gemm", a, b, c, version=13, alpha=factor, beta=factor)
+    assert y.dtype == dtype
+    assert int(y[0, 0]) % (1 << bits) == expected
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.5, 15), (np.inf, 2**31 - 1), (np.nan, 0)])
+def test_gemm_of_integers_truncates_and_saturates(factor, expected):
+    a, b = np.array([[3, 5]], np.int32), np.array([[7], [2]], np.int32)
+    (y,) = apply("Gemm", a, b, version=13, alpha=factor)
+    assert y.tolist() == [[expected]]

@@ -123,3 +123,12 @@ def test_huge_kernels_and_pads_are_quick_or_meet_the_limit():
         apply("AveragePool", normal(1, 1, 5), version=22, kernel_shape=(huge,),
               pads=(huge - 1, huge - 1))  # fmt: skip
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 7])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
+def test_global_lp_pool_is_the_norm_over_space(dtype, p):
+    x = normal(2, 3, 5, 7, dtype=dtype)
+    powers = np.abs(x.astype(np.float64)) ** p
+    expected = (powers.sum((2, 3), keepdims=True) ** (1 / p)).astype(dtype)
+    close(apply("GlobalLpPool", x, version=22, p=p), [expected], terms=35)

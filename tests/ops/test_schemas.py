@@ -42,6 +42,15 @@ def test_schemas_equal_the_standard(domain: str, name: str) -> None:
         assert describe(schema) == describe_witness(witness), where
 
 
+@pytest.mark.parametrize("domain,name", registry.names(), ids=lambda text: text or "ai.onnx")
+def test_versions_with_a_function_body_equal_the_standard(domain: str, name: str) -> None:
+    operator = registry.get(domain, name)
+    for version in operator.schemas():
+        witness = WITNESS[domain, name, version]
+        expected = witness.has_function or witness.has_context_dependent_function
+        assert operator.has_body(version) == expected, f"{name}-{version}"
+
+
 def describe(schema: Schema) -> dict[str, object]:
     return {
         "inputs": [_param(schema, n, p) for n, p in schema.inputs.items()],

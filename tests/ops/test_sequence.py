@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
+import sardonyx as sx
 from build import from_text
 from sardonyx import dtypes
 from sardonyx.dims import symbol
@@ -13,7 +16,7 @@ from sardonyx.infer import infer
 from sardonyx.ir import OptionalType, SequenceType, TensorType
 from sardonyx.ops.fact import Fact
 from sardonyx.reference import Evaluator
-from single_operator import apply, assert_same, inferred
+from single_operator import OLD_WITNESS, apply, assert_same, inferred
 
 N = symbol("N")
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -143,3 +146,83 @@ def test_sequence_map_runs_its_body_for_each_element() -> None:
     found = infer(model)
     assert found.problems == []
     assert found.facts[model.graph.values()["sums"]].type == sequence(1, 2).type
+
+
+TYPES = ["float", "double", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16"]
+TYPES += ["uint32", "uint64", "bool", "string"]
+
+
+def both(text: str, feeds: dict[str, np.ndarray]) -> tuple[list, list]:
+    """The outputs of the model in `text` by a session and by onnxruntime."""
+    if OLD_WITNESS:
+        pytest.skip("the witness is onnxruntime 1.31 or newer")
+    model = onnx.parser.parse_model(text).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    theirs = onnxruntime.InferenceSession(model, options).run(None, feeds)
+    return sx.Session(model).run(None, feeds), theirs
+
+
+def assert_alike(ours: list, theirs: list) -> None:
+    for mine, other in zip(ours, theirs, strict=True):
+        if isinstance(other, list):
+            assert_same(mine, [np.asarray(item) for item in other])
+        else:
+            assert_same([mine], [np.asarray(other)])
+
+
+def elements(type: str, *shape: int) -> np.ndarray:
+    array = np.arange(np.prod(shape)).reshape(shape)
+    if type == "string":
+        return np.array([f"t{item}" for item in array.flat], object).reshape(shape)
+    return array.astype(dtypes.from_name(type).numpy)
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_chains_of_sequence_operators_are_onnxruntimes(type: str) -> None:
+    ours, theirs = both(
+        f"""
+        <ir_version: 10, opset_import: ["" : 17]>
+        chain ({type}[3, 2] x, {type}[1, 2] y, int64 first, int64 last)
+            => (seq({type}) grown, seq({type}) left, {type}[a, b] one, {type}[c, d] joined,
+                {type}[e, f, g] stacked, int64 length, int64 none) {{
+            pair = SequenceConstruct (x, y)
+            more = SequenceInsert (pair, y, first)
+            grown = SequenceInsert (more, x)
+            left = SequenceErase (grown, last)
+            shorter = SequenceErase (left)
+            one = SequenceAt (grown, last)
+            joined = ConcatFromSequence <axis = 0> (shorter)
+            alike = SequenceConstruct (y, y, y)
+            stacked = ConcatFromSequence <axis = 1, new_axis = 1> (alike)
+            length = SequenceLength (left)
+            empty = SequenceEmpty <dtype = {dtypes.from_name(type).code}> ()
+            none = SequenceLength (empty)
+        }}
+        """,
+        {
+            "x": elements(type, 3, 2),
+            "y": elements(type, 1, 2),
+            "first": np.array(0, np.int64),
+            "last": np.array(-1, np.int64),
+        },
+    )
+    assert_alike(ours, theirs)
+
+
+@pytest.mark.parametrize("type", ["float", "int64", "bool", "string"])
+def test_optionals_are_onnxruntimes(type: str) -> None:
+    ours, theirs = both(
+        f"""
+        <ir_version: 10, opset_import: ["" : 18]>
+        optionals ({type}[2] x) => ({type}[a] back, bool has, bool hasnt, bool plain) {{
+            held = Optional (x)
+            back = OptionalGetElement (held)
+            has = OptionalHasElement (held)
+            hasnt = OptionalHasElement ()
+            plain = OptionalHasElement (x)
+        }}
+        """,
+        {"x": elements(type, 2)},
+    )
+    assert_alike(ours, theirs)

@@ -96,7 +96,8 @@ def test_dft_inference_is_symbolic() -> None:
     assert inferred("DFT", x, onesided=1, inverse=1)[0].shape == (B, 2 * N - 2, 1)
     unknown = Fact.tensor(dtypes.INT64, ())
     assert inferred("DFT", x, unknown)[0].shape == (B, None, 2)
-    assert inferred("DFT", x, None, unknown)[0].shape == (None, None, 2)
+    assert inferred("DFT", x, None, unknown)[0].shape == (B, N, 2)
+    assert inferred("DFT", x, unknown, unknown)[0].shape == (None, None, 2)
 
 
 @pytest.mark.parametrize("onesided", [0, 1])

@@ -2,8 +2,10 @@
 
 from sardonyx._modules import make_callable
 from sardonyx.check.driver import check, validate
-from sardonyx.check.report import Problem, Report
+from sardonyx.check.report import Place, Problem, Report
+from sardonyx.check.rules import RULES, Rule
+from sardonyx.check.saving import save
 
-__all__ = ["Problem", "Report", "check", "validate"]
+__all__ = ["RULES", "Place", "Problem", "Report", "Rule", "check", "save", "validate"]
 
 make_callable(__name__)

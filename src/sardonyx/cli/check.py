@@ -20,7 +20,7 @@ from sardonyx.errors import SardonyxError
 from sardonyx.wire import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["check", "check_file", "print_checked"]
 
 _MOST_PROBLEMS = 50
+_STYLES = {"error": "red", "warning": "yellow", "note": "blue"}
+_SEVERITIES = len("warning")
+_NARROWEST = 30
 
 
 def check(paths: Sequence[str], *, strict: bool, limits: Limits, as_json: bool) -> int:
@@ -54,15 +57,18 @@ def check_file(path: str, *, strict: bool, limits: Limits) -> tuple[dict[str, An
     try:
         report = validate(load(path, limits=limits), limits=limits)
     except SardonyxError as error:
-        document.update(sound=False, errors=1, warnings=0, problems=[], error=error_json(error))
+        document.update(sound=False, errors=1, warnings=0, problems=[], notes=[])
+        document["error"] = error_json(error)
         return document, exit_code(error)
-    found = sorted(report.problems, key=lambda problem: problem.is_warning)
-    bad = report.problems if strict else report.errors
+    problems = [*report.errors, *report.warnings]
+    bad = problems if strict else report.errors
     document.update(
         sound=not bad,
         errors=len(report.errors),
         warnings=len(report.warnings),
-        problems=[problem.to_json() for problem in found],
+        problems=[problem.to_json() for problem in problems],
+        notes=[note.to_json() for note in report.infos],
+        omitted=report.omitted,
     )
     return document, 1 if bad else 0
 
@@ -79,6 +85,7 @@ def print_checked(console: Console, document: Mapping[str, Any]) -> None:
     ]
     line.append(f"  {', '.join(counts) or 'no problems'}", style="not bold default")
     console.print(line, soft_wrap=True)
+    problems = [*document["problems"], *document["notes"]]
     if "error" in document:
         error = document["error"]
         problem = {
@@ -88,22 +95,38 @@ def print_checked(console: Console, document: Mapping[str, Any]) -> None:
             "place": "\n".join(error["places"]),
             "fix": error["fix"] or "",
         }
-        _print_problem(console, problem)
-    for problem in document["problems"][:_MOST_PROBLEMS]:
-        _print_problem(console, problem)
-    more = len(document["problems"]) - _MOST_PROBLEMS
+        problems.insert(0, problem)
+    if problems:
+        _print_problems(console, problems[:_MOST_PROBLEMS])
+    more = len(problems) - _MOST_PROBLEMS + document.get("omitted", 0)
     if more > 0:
         console.print(f"  … {more} more problems (--json lists all)", style="dim")
 
 
-def _print_problem(console: Console, problem: Mapping[str, str]) -> None:
-    style = "yellow" if problem["severity"] == "warning" else "red"
-    line = Text(f"  {problem['severity']} ", style=f"bold {style}")
-    line.append(printable(problem["message"]), style="not bold default")
-    line.append(f"  [{printable(problem['kind'])}]", style="not bold dim")
+def _print_problems(console: Console, problems: Sequence[Mapping[str, str]]) -> None:
+    """Three columns: severity, rule, and what, where and how to fix it.
+
+    Lines are wrapped for a terminal only, so that other programs find whole messages.
+    """
+    kinds = max(len(problem["kind"]) for problem in problems)
+    indent = _SEVERITIES + kinds + 6
+    width = max(console.width - indent, _NARROWEST) if console.is_terminal else None
+    for problem in problems:
+        severity = "note" if problem["severity"] == "info" else problem["severity"]
+        head = Text(f"  {severity:<{_SEVERITIES}}  ", style=f"bold {_STYLES[severity]}")
+        head.append(f"{printable(problem['kind']):<{kinds}}  ", style="not bold cyan")
+        for line in _lines(problem):
+            for part in [line] if width is None else line.wrap(console, width):
+                part.rstrip()
+                console.print(Text.assemble(head, part), soft_wrap=True)
+                head = Text(" " * indent)
+
+
+def _lines(problem: Mapping[str, str]) -> Iterator[Text]:
+    yield from map(Text, printable(problem["message"]).split("\n"))
     for place in problem["place"].splitlines():
-        line.append(f"\n    at {printable(place)}", style="not bold default")
+        yield Text(f"at {printable(place)}", style="dim")
     if problem["fix"]:
-        line.append("\n    fix: ", style="default")
-        line.append(printable(problem["fix"]), style="not bold default")
-    console.print(line, soft_wrap=True)
+        line = Text("fix: ", style="green")
+        line.append(printable(problem["fix"]), style="default")
+        yield line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from rich.tree import Tree
 from sardonyx.cli.console import elided, heading, hint, output, print_json, shown, working
 from sardonyx.cli.contents import contents, nodes_of, weights_of
 from sardonyx.cli.drawing import bar, bytes_text
+from sardonyx.ir.text import to_text
 from sardonyx.wire import load
 
 if TYPE_CHECKING:
@@ -38,10 +40,14 @@ def show(
     depth: int | None,
     nodes: bool,
     weights: bool,
+    text: bool,
     limits: Limits,
     as_json: bool,
 ) -> None:
     """Print what is inside the model at `path`."""
+    if text:
+        _show_text(path, weights=weights, limits=limits, as_json=as_json)
+        return
     with working("reading"):
         model = load(path, limits=limits)
         document = contents(model, path, depth)
@@ -58,6 +64,19 @@ def show(
         _print_weights(console, document["weights"]["all"])
     if nodes:
         _print_nodes(console, document["node_list"])
+
+
+def _show_text(path: str, *, weights: bool, limits: Limits, as_json: bool) -> None:
+    """Print the model at `path` in the textual syntax."""
+    with working("reading"):
+        model = load(path, limits=limits)
+        text = to_text(model, weights="full" if weights else "elided")
+    if as_json:
+        print_json({"file": path, "text": text})
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
 
 
 def print_contents(console: Console, document: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Symbolic dimensions: integer expressions with exact arithmetic and one canonical form.
 
 A :class:`Dim` is a polynomial with integer coefficients over *atoms*: named symbols, floor
-divisions, minima, maxima and, where expansion would blow up, unexpanded products. Operators keep
+divisions, minima, maxima, the sizes that others broadcast to and, where expansion would blow up,
+unexpanded products. Operators keep
 it canonical and hand back a plain ``int`` whenever the value is known, so expressions that these
 rules make alike compare and hash alike. Laws that the canonical form does not decide
 (``N//2 + (N + 1)//2`` is ``N``) are left to :func:`known_equal`, which reasons with bounds.
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 from sardonyx.dims.arithmetic import add, divide_exact, multiply, subtract
 from sardonyx.dims.divide import ceil_div, floor_div, modulo
-from sardonyx.dims.extremes import maximum, minimum
+from sardonyx.dims.extremes import broadcast, maximum, minimum
 from sardonyx.dims.intervals import Bounds
 from sardonyx.dims.known import atom_range, bounds, known_equal, known_less, known_less_equal
-from sardonyx.dims.terms import Dim, DimLike, operations, symbol, symbols, unparse
+from sardonyx.dims.terms import Dim, DimLike, operations, symbol, symbol_atoms, symbols, unparse
 from sardonyx.dims.text import atom_text, dim_text, parse
 from sardonyx.dims.values import evaluate, substitute
 
@@ -26,9 +27,11 @@ __all__ = [
     "Dim",
     "DimLike",
     "bounds",
+    "broadcast",
     "ceil_div",
     "divide_exact",
     "evaluate",
+    "floor_div",
     "known_equal",
     "known_less",
     "known_less_equal",
@@ -37,6 +40,7 @@ __all__ = [
     "parse",
     "substitute",
     "symbol",
+    "symbol_atoms",
     "symbols",
     "unparse",
 ]

@@ -1,4 +1,4 @@
-"""Minimum and maximum."""
+"""Minimum, maximum, and the size that sizes broadcast to."""
 
 from __future__ import annotations
 
@@ -34,6 +34,38 @@ def minimum(*args: DimLike) -> DimLike:
 def maximum(*args: DimLike) -> DimLike:
     """Return the greatest argument; TypeError without arguments."""
     return extreme("max", tuple([dimlike(arg) for arg in args]))
+
+
+def broadcast(*args: DimLike) -> DimLike:
+    """Return the size that sizes broadcast to: that of those which are not 1, else 1.
+
+    The expression speaks only for assignments where the others are equal. ValueError if two
+    arguments are different numbers and neither is 1; TypeError without arguments.
+    """
+    return _broadcast(tuple([dimlike(arg) for arg in args]))
+
+
+@lru_cache(maxsize=CACHE)
+def _broadcast(args: tuple[DimLike, ...]) -> DimLike:
+    if not args:
+        raise TypeError("broadcast needs at least one argument")
+    numbers: set[int] = set()
+    found: dict[Dim, None] = {}
+    for arg in agree(*args):
+        nested = as_atom(arg, "broadcast")
+        # broadcast(a, broadcast(b, c)) -> broadcast(a, b, c)
+        for part in nested.operands if nested is not None else (arg,):
+            if isinstance(part, Dim):
+                found[part] = None
+            else:
+                numbers.add(part)
+    numbers.discard(1)
+    if len(numbers) > 1:
+        raise ValueError(f"sizes {sorted(numbers)} do not broadcast")
+    if numbers or not found:
+        return numbers.pop() if numbers else 1
+    operands = sorted(found, key=unparse)
+    return operands[0] if len(operands) == 1 else from_atom(Atom("broadcast", tuple(operands)))
 
 
 @lru_cache(maxsize=CACHE)

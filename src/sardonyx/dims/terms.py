@@ -24,7 +24,7 @@ CACHE: Final = 4096
 MAX_NODES: Final = 2048  # symbols and operations in one expression
 MAX_DEPTH: Final = 48  # nested divisions, minima and maxima
 MAX_NUMBER: Final = 1 << 1024
-RANK: Final = {"symbol": 0, "floor": 1, "min": 2, "max": 3, "product": 4}
+RANK: Final = {"symbol": 0, "floor": 1, "min": 2, "max": 3, "product": 4, "broadcast": 5}
 
 
 class Operations:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sardonyx.dims.arithmetic import add_all, multiply
 from sardonyx.dims.divide import ceil_div, floor_div, modulo
-from sardonyx.dims.extremes import maximum, minimum
+from sardonyx.dims.extremes import broadcast, maximum, minimum
 from sardonyx.dims.terms import RANK, Atom, Dim, DimLike, as_atom, scale, symbol, terms, unparse
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ _FUNCTIONS: Final[dict[str, Callable[..., DimLike]]] = {
     "min": minimum,
     "max": maximum,
     "ceildiv": ceil_div,
+    "broadcast": broadcast,
 }
+_CALLS: Final = frozenset({"min", "max", "broadcast"})
+_BARE: Final = _CALLS | {"symbol"}
 _OPERATORS: Final = {"*": multiply, "//": floor_div, "%": modulo}
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _TOKEN: Final = re.compile(
@@ -42,7 +45,7 @@ def dim_text(dim: Dim) -> str:
         parts = [str(abs(factor))] if abs(factor) != 1 or not monomial else []
         alone = not parts and len(monomial) == 1 and sign != "-"
         for atom in monomial:
-            bare = alone or atom.kind in {"symbol", "min", "max"}
+            bare = alone or atom.kind in _BARE
             parts.append(atom.key[1] if bare else f"({atom.key[1]})")
         text += sign + "*".join(parts)
     return text
@@ -53,7 +56,7 @@ def atom_text(atom: Atom) -> str:
     if atom.kind == "symbol":
         plain = _IDENTIFIER.fullmatch(atom.name) and atom.name not in RANK
         return atom.name if plain else "{" + atom.name.replace("}", "}}") + "}"
-    if atom.kind in {"min", "max"}:
+    if atom.kind in _CALLS:
         return f"{atom.kind}({', '.join(map(unparse, atom.operands))})"
     joint = "//" if atom.kind == "floor" else "*"
     return joint.join(map(_factor_text, atom.operands))
@@ -61,12 +64,14 @@ def atom_text(atom: Atom) -> str:
 
 def _factor_text(dim: DimLike) -> str:
     atom = as_atom(dim)
-    bare = atom.kind in {"symbol", "min", "max"} if atom else not isinstance(dim, Dim) and dim >= 0
+    bare = atom.kind in _BARE if atom else not isinstance(dim, Dim) and dim >= 0
     return unparse(dim) if bare else f"({unparse(dim)})"
 
 
 def parse(text: str, ranges: Mapping[str, Bounds] | None = None) -> DimLike:
-    """Read an expression: ``+ - * // %``, unary minus, parentheses, min, max, ceildiv, names.
+    """Read an expression: ``+ - * // %``, unary minus, parentheses, names, calls.
+
+    Calls are of min, max, ceildiv and broadcast.
 
     Names are dotted identifiers, or any text in braces with ``}`` doubled. *ranges* gives the
     ranges of symbols by name; others are >= 0. ValueError, with the position, if the text is

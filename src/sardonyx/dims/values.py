@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sardonyx.dims.arithmetic import add_all, multiply
 from sardonyx.dims.divide import floor_div
-from sardonyx.dims.extremes import extreme
+from sardonyx.dims.extremes import broadcast, extreme
 from sardonyx.dims.intervals import intersect
 from sardonyx.dims.known import bounds
 from sardonyx.dims.terms import Atom, Dim, DimLike, dimlike, from_atom, symbol_atoms, terms
@@ -20,6 +20,7 @@ _INTEGER_OPERATIONS: Final[dict[str, Callable[..., int]]] = {
     "product": operator.mul,
     "min": min,
     "max": max,
+    "broadcast": lambda *sizes: next((size for size in sizes if size != 1), 1),
 }
 
 
@@ -64,6 +65,8 @@ def _rebuild_atom(atom: Atom, done: dict[Atom, DimLike]) -> DimLike:
         return floor_div(*operands)
     if atom.kind == "product":
         return multiply(*operands)
+    if atom.kind == "broadcast":
+        return broadcast(*operands)
     return extreme(atom.kind, operands)
 
 

@@ -7,6 +7,7 @@ from sardonyx.ir.devices import (
     ShardingSpec,
     SimpleShardedDim,
 )
+from sardonyx.ir.equality import difference, equal
 from sardonyx.ir.graph import Graph, NodeList, QuantizationAnnotation
 from sardonyx.ir.model import IR_VERSION, Function, Model, TrainingInfo, canonical_domain
 from sardonyx.ir.node import Attribute, AttributeType, Node
@@ -52,4 +53,6 @@ __all__ = [
     "Value",
     "as_tensor",
     "canonical_domain",
+    "difference",
+    "equal",
 ]

@@ -121,7 +121,9 @@ def attribute_type_of(value: object) -> AttributeType:
 class Node:
     """One application of an operator: `op_type` of `domain` on `inputs`, giving `outputs`.
 
-    A missing optional input is None. Nodes live in the linked list of their graph.
+    A missing optional input is None. Nodes live in the linked list of their graph. `version` is the
+    opset version that the node is written in where that is not the imported one: only in private
+    copies that are compiled, since a file cannot say it.
     """
 
     __slots__ = (
@@ -139,6 +141,7 @@ class Node:
         "outputs",
         "overload",
         "unknown",
+        "version",
     )
 
     def __init__(
@@ -167,6 +170,7 @@ class Node:
         self.unknown = b""
         self._metadata: dict[str, str] | None = None
         self.devices: tuple[NodeDeviceConfiguration, ...] = ()
+        self.version: int | None = None
         self.graph: Graph | None = None
         self._next: Node | None = None
         self._previous: Node | None = None

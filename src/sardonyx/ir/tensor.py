@@ -57,6 +57,16 @@ class Tensor(ABC):
         """Bytes in a file: exact for packed types, 0 for strings."""
         return self.dtype.nbytes(self.size)
 
+    @property
+    def entries(self) -> tuple[tuple[str, str], ...] | None:
+        """Its external_data keys and values, where the data lies in another file."""
+        return None
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether the data lies in a file that cannot be read."""
+        return False
+
     @abstractmethod
     def numpy(self) -> Array:
         """The elements as a read-only array of `dtype.numpy`; strings are `str` objects."""

@@ -13,6 +13,7 @@ from sardonyx.errors import ExecutionError, InferenceError, quote
 from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.activation import Softmax, sigmoid
+from sardonyx.ops.attention_bodies import attention, rotated
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.fitting import joined, of_rank, shapes_of
 from sardonyx.ops.numeric import rounded, widen
@@ -23,6 +24,8 @@ from sardonyx.ops.symbolic import add, check_size, divide, multiply, normalized
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
 
 _PRECISIONS: Final = (FLOAT, FLOAT16, DOUBLE, BFLOAT16)
 _FAR: Final = 1 << 48
@@ -280,6 +283,9 @@ class Attention(Operator, since=25):
         """[B, Hq, ...] as [B, Hkv, Hq / Hkv, ...]."""
         return x.reshape(x.shape[0], kv_heads, x.shape[1] // kv_heads, *x.shape[2:])
 
+    def body(self, op: BodyBuilder, *inputs: Any) -> tuple[Value, ...]:
+        return attention(self, op, *inputs)
+
 
 class RotaryEmbedding(Operator, since=23):
     """X with pairs of elements of each head turned by its position's angles.
@@ -372,6 +378,16 @@ class RotaryEmbedding(Operator, since=23):
             )
         return cache[:, :, None]
 
+    def body(
+        self,
+        op: BodyBuilder,
+        X: Value,
+        cos_cache: Value,
+        sin_cache: Value,
+        position_ids: Value | None = None,
+    ) -> Any:
+        return rotated(self, op, X, (cos_cache, sin_cache), position_ids)
+
 
 class SwiGLU(Operator, since=28):
     """A * sigmoid(`alpha` * A) * B, for A and B of one shape."""
@@ -399,6 +415,10 @@ class SwiGLU(Operator, since=28):
         alpha = np.asarray(self.alpha, A.dtype)
         gate = rounded(np.multiply, A, rounded(sigmoid, rounded(np.multiply, A, alpha)))
         return rounded(np.multiply, gate, B)
+
+    def body(self, op: BodyBuilder, A: Value, B: Value) -> Any:
+        gate = op.Sigmoid(op.Mul(A, op.like(self.alpha, A)))
+        return op.Mul(op.Mul(A, gate), B)
 
 
 class TensorScatter(Operator, since=24):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sardonyx.errors import ModelError, SardonyxError, UnsupportedError, quote
 from sardonyx.ir.model import canonical_domain
+from sardonyx.ir.node import AttributeType
 from sardonyx.ir.tensor import ArrayTensor
 from sardonyx.ops import registry
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sardonyx.ir.node import Attribute, Node
     from sardonyx.ops.operator import Operator
 
-__all__ = ["attribute_values", "lift", "operator_of"]
+__all__ = ["attribute_values", "is_shared", "lift", "operator_of"]
 
 
 def attribute_values(node: Node, bound: Mapping[str, Attribute]) -> dict[str, Any]:
@@ -42,17 +43,67 @@ def operator_of(
     attributes that do not fit, each with the node as its place.
     """
     try:
+        key = _key(node, opset_imports, bound)
+        found = None if key is None else _PARSED.get(key)
+        if found is not None:
+            return found
         version = _version(node, opset_imports)
         operator = registry.get(node.domain, node.op_type)
         _check_types(node, operator, version)
         values = attribute_values(node, bound or {})
-        return operator.parse(version, values, len(node.outputs))
+        parsed = operator.parse(version, values, len(node.outputs))
+        if key is not None and len(_PARSED) < _MOST_PARSED:
+            parsed = _PARSED.setdefault(key, parsed)
+            _SHARED.add(id(parsed))
+        return parsed
     except SardonyxError as error:
         raise error.at(node.label)  # noqa: B904
 
 
+_PARSED: Final[dict[tuple[Any, ...], Operator]] = {}
+_SHARED: Final[set[int]] = set()
+_MOST_PARSED: Final = 4096
+_PLAIN: Final = frozenset({AttributeType.INTS, AttributeType.STRING, AttributeType.STRINGS})
+_LONGEST: Final = 64
+
+
+def is_shared(operator: Operator) -> bool:
+    """Whether `operator` is the one object for all nodes that are alike, for good."""
+    return id(operator) in _SHARED
+
+
+def _key(
+    node: Node, opset_imports: Mapping[str, int], bound: Mapping[str, Attribute] | None
+) -> tuple[Any, ...] | None:
+    """What an operator without graphs, tensors and references is made of; None for another."""
+    version = node.version or opset_imports.get(node.domain)
+    if version is None:
+        return None
+    count = len(node.outputs)
+    attributes = node.attributes
+    if not attributes:
+        return node.domain, node.op_type, version, count
+    parts: list[Any] = [node.domain, node.op_type, version, count]
+    for name, attribute in attributes.items():
+        value = attribute.value
+        if attribute.ref:
+            return None
+        is_short = type(value) in (str, tuple) and len(value) <= _LONGEST
+        if type(value) is int or (attribute.type in _PLAIN and is_short):
+            parts += (name, attribute.type, value)
+        elif attribute.type == AttributeType.FLOAT:
+            parts += (name, attribute.type, repr(value))
+        else:
+            return None
+    return tuple(parts)
+
+
 def _version(node: Node, opset_imports: Mapping[str, int]) -> int:
+    if node.version is not None:
+        return node.version
     domain = canonical_domain(node.domain)
+    if not opset_imports and not domain:
+        return 1  # IR versions 1 and 2 have no imports
     for imported, version in opset_imports.items():
         if canonical_domain(imported) == domain:
             return version

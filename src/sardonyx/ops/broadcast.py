@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sardonyx import dims
 from sardonyx.dims import Dim, known_less_equal, minimum
 from sardonyx.errors import InferenceError
 from sardonyx.ir.types import shape_text
+from sardonyx.ops.symbolic import exact
 
 if TYPE_CHECKING:
     from sardonyx.ir.types import DimLike, Shape
@@ -38,8 +40,8 @@ def broadcast_dim(a: DimLike, b: DimLike) -> DimLike:
     """The size that sizes `a` and `b` broadcast to.
 
     Where one is a known size above 1 the result is that size. Two different expressions may be
-    equal or one of them 1, so their result is unknown, unless one is never the larger: N and
-    min(N, 512) give N.
+    equal or one of them 1: then the result is the expression ``broadcast(a, b)``, unless one is
+    never the larger: N and min(N, 512) give N.
     """
     if isinstance(a, int) and isinstance(b, int):
         if a == b or b == 1:
@@ -55,6 +57,7 @@ def broadcast_dim(a: DimLike, b: DimLike) -> DimLike:
             return a
         if _is_within(a, b):
             return b
+        return exact(dims.broadcast, a, b)
     return None
 
 

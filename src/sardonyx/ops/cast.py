@@ -42,6 +42,10 @@ from sardonyx.ops.schema import REQUIRED, AttributeSpec, Input, Output, attribut
 
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 __all__ = ["BitCast", "Cast", "CastLike", "convert"]
 
@@ -85,6 +89,8 @@ class Cast(Operator, since=28):
         return dtypes.from_code(self.to)
 
     def infer(self, input: Fact) -> Fact:
+        if self.target.kind == "complex":
+            raise InferenceError(f"Cast to {self.target}: complex numbers have no Cast")
         return Fact.tensor(self.target, input.shape)
 
     def reference(self, input: Array) -> Array:
@@ -93,6 +99,9 @@ class Cast(Operator, since=28):
                 return input
             raise ExecutionError(f"Cast of symbolic dims to {self.target}")
         return convert(input, self.target, saturate=self.saturate != 0, round_mode=self.round_mode)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [op.cast(grads[0], op.dtype(inputs[0]))]
 
 
 class CastLike(Operator, since=25):
@@ -116,6 +125,17 @@ class CastLike(Operator, since=25):
     def reference(self, input: Array, target_type: Array) -> Array:
         target = dtypes.from_numpy(target_type.dtype)
         return convert(input, target, saturate=self.saturate != 0, round_mode=self.round_mode)
+
+    def body(self, op: BodyBuilder, input: Value, target_type: Value) -> Any:
+        return op.Cast(
+            input,
+            to=op.dtype(target_type).code,
+            saturate=self.saturate,
+            round_mode=self.round_mode,
+        )
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [op.cast(grads[0], op.dtype(inputs[0])), None]
 
 
 class BitCast(Operator, since=26):
@@ -158,9 +178,12 @@ def convert(array: Array, target: DType, *, saturate: bool = True, round_mode: s
     (up, down, nearest) for FLOAT8E8M0. FLOAT4 and FLOAT6 types saturate. Numbers are written as
     their shortest decimal that reads back, and NaN, INF, -INF.
 
-    Raises `ExecutionError` for a string that is no number. Source: operator Cast.
+    Raises `ExecutionError` for a string that is no number and for complex numbers, which have
+    no Cast. Source: operator Cast.
     """
     source = dtypes.from_numpy(array.dtype)
+    if "complex" in {source.kind, target.kind}:
+        raise ExecutionError(f"Cast of {source} to {target}: complex numbers have no Cast")
     if source is STRING:
         return np.array(array) if target is STRING else _parsed(array, target, saturate, round_mode)
     if target is STRING:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sardonyx import limits
-from sardonyx.dims import maximum
+from sardonyx.dims import bounds, maximum, minimum
 from sardonyx.dtypes import BOOL, INT64
 from sardonyx.errors import ExecutionError, InferenceError
 from sardonyx.ir.graph import Graph  # noqa: TC001 - attribute annotations are evaluated
 from sardonyx.ir.types import TensorType, shape_text
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.fitting import compact
 from sardonyx.ops.operator import ControlFlow
 from sardonyx.ops.schema import Input, Output, attribute, past
-from sardonyx.ops.symbolic import check_size, exact, join, normalized, unify
+from sardonyx.ops.symbolic import check_size, exact, join, most_of, normalized, unify, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +102,7 @@ def _settle(
     token = _NESTING.set(_NESTING.get() + 1)
     try:
         if _NESTING.get() > _DEEPEST_PRECISE:
-            weakest = [_weakened(fact, 1) for fact in states]
+            weakest = [_weakened(fact, 2) for fact in states]
             return weakest, infer_graph(body, [*before, *weakest])
         return _weaken_until_stable(infer_graph, body, before, states)
     finally:
@@ -124,23 +125,30 @@ def _weaken_until_stable(
         if not any(changed):
             return current, list(outputs)
         current = [
-            _weakened(fact, attempt) if is_changed or attempt >= 2 else fact
+            _weakened(fact, attempt) if is_changed or attempt >= 3 else fact
             for fact, is_changed in zip(joined, changed, strict=True)
         ]
     raise AssertionError
 
 
 def _same(a: Fact, b: Fact) -> bool:
-    return a.type == b.type and (a.value is None) == (b.value is None)
+    if a.elements is not None and b.elements is not None:
+        pairs = zip(a.elements, b.elements, strict=True)
+        return a.type == b.type and all(_same(x, y) for x, y in pairs)
+    alike = (a.value is None) == (b.value is None) and (a.elements is None) == (b.elements is None)
+    return a.type == b.type and alike
 
 
 def _weakened(fact: Fact, attempt: int) -> Fact:
-    """Less of a changing `fact` with each attempt: its dims, its rank, at last its type."""
+    """Less of a changing `fact` with each attempt: contents, its dims, its rank, its type."""
+    known = fact.type
     if attempt == 0:
         return fact
-    if attempt <= 2:
-        return Fact.tensor(fact.dtype) if isinstance(fact.type, TensorType) else Fact()
-    return Fact()
+    if not isinstance(known, TensorType):
+        return Fact(known) if attempt <= 1 else Fact()
+    if attempt <= 1 and known.shape is not None:
+        return Fact.tensor(known.dtype, [None] * len(known.shape))
+    return Fact.tensor(known.dtype) if attempt <= 3 else Fact()
 
 
 def _scalar_shape(body: Graph, index: int) -> tuple[int, ...]:
@@ -160,7 +168,7 @@ class Loop(ControlFlow, since=25):
     v_initial = Input("V", variadic=True, min_arity=0, homogeneous=False)
     v_final_and_scan_outputs = Output("V", variadic=True, homogeneous=False)
     V, B = _carried(types.ALL_INT2), (BOOL,)
-    body: Graph
+    body_: Graph
     history = (
         *_HISTORY,
         past(1, v_initial=Input("V", variadic=True, homogeneous=False)),
@@ -169,10 +177,15 @@ class Loop(ControlFlow, since=25):
     def infer(
         self, infer_graph: GraphInfer, M: Fact | None, cond: Fact | None, *v_initial: Fact
     ) -> tuple[Fact, ...]:
-        counter = Fact.tensor(INT64, _scalar_shape(self.body, 0))
-        condition = Fact.tensor(BOOL, _scalar_shape(self.body, 1))
-        states, outputs = _settle(infer_graph, self.body, [counter, condition], v_initial)
+        iteration = unknown("the number of the iteration")
+        number = np.full(_scalar_shape(self.body_, 0), iteration, object)
+        counter = Fact.tensor(INT64, number.shape, number)
+        condition = Fact.tensor(BOOL, _scalar_shape(self.body_, 1))
+        states, outputs = _settle(infer_graph, self.body_, [counter, condition], v_initial)
         trips = self._trips(M, cond, outputs[0])
+        if trips is not None and (bounds(trips)[0] or 0) > 0:
+            # the last states are what an iteration returns
+            states = [Fact(fact.type) for fact in outputs[1 : 1 + len(states)]]
         scans = [
             Fact()
             if not isinstance(fact.type, TensorType)
@@ -183,12 +196,15 @@ class Loop(ControlFlow, since=25):
 
     def _trips(self, M: Fact | None, cond: Fact | None, returned: Fact) -> DimLike:
         """How often the body runs, where no condition can end the loop early."""
-        for condition in (cond, returned):
-            known = None if condition is None else condition.constant_value()
-            if condition is not None and (known is None or not known.all()):
-                return None
         counts = None if M is None else M.dims_value()
-        return exact(lambda trips: maximum(trips, 0), counts[0] if counts else None)
+        most = exact(lambda trips: maximum(trips, 0), counts[0] if counts else None)
+        starts = True if cond is None else _decided(cond)
+        if most == 0 or starts is False:
+            return 0
+        goes_on = _decided(returned)
+        if starts and most is not None and goes_on is not None:
+            return most if goes_on else minimum(most, 1)
+        return unknown("how often the loop runs", 0, most_of(most))
 
     def reference(
         self, run_graph: GraphRun, M: Array | None, cond: Array | None, *v_initial: Any
@@ -196,7 +212,7 @@ class Loop(ControlFlow, since=25):
         most = None if M is None else int(_one("Loop", "M", M))
         goes_on = True if cond is None else bool(_one("Loop", "cond", cond))
         states, count = list(v_initial), len(v_initial)
-        expected = len(self.body.outputs)
+        expected = len(self.body_.outputs)
         if expected < 1 + count:
             raise ExecutionError(f"Loop carries {count} values, its body returns {expected}")
         scans: list[list[Array]] = [[] for _ in range(expected - 1 - count)]
@@ -206,21 +222,37 @@ class Loop(ControlFlow, since=25):
                 raise limits.exceeded(
                     "loop_iterations", limits.active().loop_iterations, most or "more"
                 )
-            counter = np.full(_scalar_shape(self.body, 0), trip, np.int64)
-            condition = np.full(_scalar_shape(self.body, 1), goes_on)
-            outputs = run_graph(self.body, [counter, condition, *states])
+            counter = np.full(_scalar_shape(self.body_, 0), trip, np.int64)
+            condition = np.full(_scalar_shape(self.body_, 1), goes_on)
+            outputs = run_graph(self.body_, [counter, condition, *states])
             goes_on = bool(_one("Loop", "the condition", outputs[0]))
             states = list(outputs[1 : 1 + count])
             for scan, value in zip(scans, outputs[1 + count :], strict=True):
-                scan.append(value)
-                collected += value.nbytes
-            if collected > limits.active().tensor_bytes:
-                raise limits.exceeded("tensor_bytes", limits.active().tensor_bytes, collected)
+                collected += _collect("Loop", scan, value, collected)
             trip += 1
         stacked = [
-            _stacked("Loop", scan, self.body, 1 + count + index) for index, scan in enumerate(scans)
+            _stacked("Loop", scan, self.body_, 1 + count + index)
+            for index, scan in enumerate(scans)
         ]
         return (*states, *stacked)
+
+
+def _decided(condition: Fact) -> bool | None:
+    """What a condition is, where it is known."""
+    known = condition.constant_value()
+    return None if known is None or known.size != 1 else bool(known.reshape(-1)[0])
+
+
+def _collect(op_type: str, scan: list[Array], value: Any, before: int) -> int:
+    """Add an element to a scan output; its bytes, which with those `before` are bounded."""
+    if not isinstance(value, np.ndarray):
+        raise ExecutionError(f"{op_type}: a scan output is no tensor")
+    value = compact(value)
+    scan.append(value)
+    bound = limits.active().tensor_bytes
+    if before + value.nbytes > bound:
+        raise limits.exceeded("tensor_bytes", bound, before + value.nbytes)
+    return int(value.nbytes)
 
 
 def _stacked(op_type: str, values: list[Array], body: Graph, index: int, axis: int = 0) -> Array:
@@ -261,7 +293,7 @@ class Scan(ControlFlow, since=25):
     initial_state_and_scan_inputs = Input("V", variadic=True, homogeneous=False)
     final_state_and_scan_outputs = Output("V", variadic=True, homogeneous=False)
     V = types.ALL_INT2
-    body: Graph
+    body_: Graph
     num_scan_inputs: int
     scan_input_axes: tuple[int, ...] | None = attribute(None, since=9)
     scan_input_directions: tuple[int, ...] | None = attribute(None, since=9)
@@ -316,7 +348,7 @@ class Scan(ControlFlow, since=25):
             length = unify(length, fact.shape[place])
             slices.append(Fact.tensor(fact.dtype, fact.shape[:place] + fact.shape[place + 1 :]))
         states = [Fact(fact.type) for fact in states]
-        outputs = infer_graph(self.body, [*states, *slices])
+        outputs = infer_graph(self.body_, [*states, *slices])
         results = _constant_states(states, outputs)
         collected = outputs[len(states) :]
         placed = self._list(self.scan_output_axes, len(collected), "scan_output_axes")
@@ -349,7 +381,9 @@ class Scan(ControlFlow, since=25):
         placed = self._list(self.scan_output_axes, len(collected), "scan_output_axes")
         order = self._list(self.scan_output_directions, len(collected), "scan_output_directions")
         stacked = [
-            _stacked("Scan", part[::-1] if backward else part, self.body, len(finals) + index, axis)
+            _stacked(
+                "Scan", part[::-1] if backward else part, self.body_, len(finals) + index, axis
+            )
             for index, (part, axis, backward) in enumerate(
                 zip(collected, placed, order, strict=True)
             )
@@ -373,17 +407,18 @@ class Scan(ControlFlow, since=25):
             raise ExecutionError(f"Scan requires scan inputs of one length, got {sorted(lengths)}")
         total = lengths.pop() if steps is None else steps
         count = len(states)
-        if len(self.body.outputs) < count:
+        if len(self.body_.outputs) < count:
             raise ExecutionError(
-                f"Scan carries {count} states, its body returns {len(self.body.outputs)} outputs"
+                f"Scan carries {count} states, its body returns {len(self.body_.outputs)} outputs"
             )
-        collected: list[list[Array]] = [[] for _ in self.body.outputs[count:]]
+        collected: list[list[Array]] = [[] for _ in self.body_.outputs[count:]]
+        size = 0
         for step in range(total):
             slices = [
                 array[total - 1 - step if backward else step]
                 for array, backward in zip(scanned, directions, strict=True)
             ]
-            outputs = run_graph(self.body, [*states, *(np.asarray(part) for part in slices)])
+            outputs = run_graph(self.body_, [*states, *(np.asarray(part) for part in slices)])
             if any(a.shape != b.shape for a, b in zip(states, outputs, strict=False)):
                 raise ExecutionError(
                     f"Scan states of shapes {[list(state.shape) for state in states]} become "
@@ -391,7 +426,7 @@ class Scan(ControlFlow, since=25):
                 )
             states = list(outputs[:count])
             for part, value in zip(collected, outputs[count:], strict=True):
-                part.append(value)
+                size += _collect("Scan", part, value, size)
         return states, collected
 
     def _batched(
@@ -421,7 +456,7 @@ class Scan(ControlFlow, since=25):
             )
             padded = []
             for place, part in enumerate(collected):
-                stacked = _stacked("Scan", part, self.body, len(finals) + place)
+                stacked = _stacked("Scan", part, self.body_, len(finals) + place)
                 full = np.zeros((length, *stacked.shape[1:]), stacked.dtype)
                 full[: len(stacked)] = stacked
                 padded.append(full)

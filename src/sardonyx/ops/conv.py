@@ -10,12 +10,13 @@ import numpy as np
 
 from sardonyx.dims import known_equal
 from sardonyx.dtypes import INT8, INT32, UINT8
-from sardonyx.errors import InferenceError
+from sardonyx.errors import InferenceError, UnsupportedError
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import Input, Output, past
+from sardonyx.ops.window_gradients import kernel_of, padding, spread, weight_gradient
 from sardonyx.ops.windows import Windows, check_bytes, spatial, trailing
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.operator import Values
     from sardonyx.ops.windows import Axis
+    from sardonyx.ops.writer import Writer
 
 _COLUMN_BYTES = 8 << 20
 
@@ -79,9 +83,20 @@ class Conv(Convolution, since=22):
         return Fact.tensor(X.dtype, shape)
 
     def reference(self, X: Array, W: Array, B: Array | None = None) -> Array:
+        self.output_shape_of(X.shape, W.shape)
         check_bias(self.op_type, None if B is None else Fact.constant(B), W.shape[0])
         with np.errstate(all="ignore"):
             return _biased(self.convolve(widen(X), widen(W)), B).astype(X.dtype, copy=False)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, w, b) = grads, inputs
+        windows = self._windows(kernel_of(op, w))
+        begins, ends = padding(op, windows, x)
+        return [
+            spread(op, dy, w, windows, self.group, x),
+            weight_gradient(op, x, dy, w, windows, [*begins, *ends], self.group),
+            None if b is None else op.ReduceSum(dy, _but_channels(op, dy), keepdims=0),
+        ]
 
 
 class ConvInteger(Convolution, since=10):
@@ -106,6 +121,7 @@ class ConvInteger(Convolution, since=10):
         x_zero_point: Array | None = None,
         w_zero_point: Array | None = None,
     ) -> Array:
+        self.output_shape_of(x.shape, w.shape)
         # float64 holds the sums exactly: 2^16 * 2^37 taps = 2^53
         X, W = x.astype(np.float64), w.astype(np.float64)
         if x_zero_point is not None:
@@ -233,6 +249,42 @@ class ConvTranspose(Operator, since=22):
             into = trailing(target for _, target in pairs)
             out[into] += part[trailing(source for source, _ in pairs)]
         return Y
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, w, b) = grads, inputs
+        kernel = kernel_of(op, w)
+        windows, pads = self._backwards(kernel, op.shape(x)[2:], op.shape(dy)[2:])
+        options = {"strides": list(windows.strides), "dilations": list(windows.dilations)}
+        dx = op.Conv(dy, w, pads=pads, group=self.group, **options)
+        if op.shape(dx)[2:] != op.shape(x)[2:]:
+            axes = range(2, op.rank(x))
+            starts = np.zeros(len(axes), np.int64)
+            dx = op.Slice(dx, starts, op.size(x, *axes), np.array(axes, np.int64))
+        return [
+            op.reshaped(dx, x),
+            weight_gradient(op, dy, x, w, windows, pads, self.group),
+            None if b is None else op.ReduceSum(dy, _but_channels(op, dy), keepdims=0),
+        ]
+
+    def _backwards(
+        self, kernel: Sequence[int], sizes: Sequence[DimLike], outputs: Sequence[DimLike]
+    ) -> tuple[Windows, list[int]]:
+        """The windows over the output, and the pads with which they are as many as the inputs."""
+        windows = Windows.of(self.op_type, kernel, self.strides, self.dilations, self.pads)
+        begins, ends = list(windows.begins), list(windows.ends)
+        for index, (size, output) in enumerate(zip(sizes, outputs, strict=True)):
+            if isinstance(size, int) and isinstance(output, int):
+                extent = (kernel[index] - 1) * windows.dilations[index] + 1
+                whole = (size - 1) * windows.strides[index] + extent
+                begins[index] = self._extent(kernel, sizes, index)[1]
+                ends[index] = max(whole - begins[index] - output, 0)
+            elif self.output_shape or self.auto_pad.startswith("SAME"):
+                raise UnsupportedError(
+                    "the gradient of ConvTranspose with output_shape or auto_pad needs the spatial "
+                    "sizes",
+                    hint="declare the shape, or give pads",
+                )
+        return windows, [*begins, *ends]
 
 
 def _scattered(size: int, output: int, stride: int, offset: int) -> tuple[slice, slice]:
@@ -366,3 +418,7 @@ def check_bias(op_type: str, B: Fact | None, channels: DimLike) -> None:
     if len(B.shape) != 1:
         raise InferenceError(f"{op_type}: B must have rank 1, it has rank {len(B.shape)}")
     _check_equal(op_type, "length of B", B.shape[0], "the output channels", channels)
+
+
+def _but_channels(op: Writer, value: Value) -> list[int]:
+    return [0, *range(2, op.rank(value))]

@@ -9,11 +9,12 @@ import numpy as np
 
 from sardonyx.dims import Dim, ceil_div, maximum, minimum
 from sardonyx.dtypes import INT64
-from sardonyx.errors import ExecutionError, InferenceError
+from sardonyx.errors import ExecutionError, InferenceError, UnsupportedError
 from sardonyx.ir.node import AttributeType
 from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.moving import moved_back
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import REQUIRED, Input, Output, attribute, past, was_attribute
 from sardonyx.ops.symbolic import (
@@ -24,11 +25,13 @@ from sardonyx.ops.symbolic import (
     divide,
     exact,
     is_negative,
+    most_of,
     multiply,
     normalized,
     normalized_axes,
     subtract,
     unify,
+    unknown,
     value_length,
 )
 
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
 
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 _TO_THE_END: Final = 2**31 - 1
 """An index from which on a bound of Slice means the end, as exporters write it."""
@@ -90,15 +97,14 @@ class Slice(Operator, since=13):
         for axis, first, last, stride in zip(chosen, firsts, lasts, strides, strict=True):
             if stride == 0:
                 raise InferenceError(f"Slice steps must not be 0 (axis {axis})")
-            if isinstance(stride, int):
-                dims[axis] = exact(
-                    lambda d, f, t, step=stride: _slice_length(d, f, t, step),
-                    dims[axis],
-                    first,
-                    last,
-                )
-            else:
-                dims[axis] = None
+            size, dims[axis] = dims[axis], None
+            if isinstance(stride, int) and None not in (size, first, last):
+                try:
+                    dims[axis] = _slice_length(size, first, last, stride)  # type: ignore[arg-type]
+                except OverflowError:
+                    continue
+            if dims[axis] is None:
+                dims[axis] = unknown(f"the length of the slice along axis {axis}", 0, most_of(size))
         return Fact.tensor(data.dtype, dims)
 
     def reference(
@@ -119,6 +125,39 @@ class Slice(Operator, since=13):
             key[axis] = _python_slice(data.shape[axis], first, last, stride)
         return np.array(data[tuple(key)])
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, starts, ends, axes, steps) = grads, inputs
+        pads = self._pads(op, inputs)
+        if pads is not None:
+            return [op.Pad(dy, pads), None, None, None, None]
+
+        def cut(places: Value) -> Value:
+            result: Value = op.Slice(places, starts, ends, axes, steps)
+            return result
+
+        return [moved_back(op, dy, x, cut, repeats=False), None, None, None, None]
+
+    def _pads(self, op: Writer, inputs: Values) -> Array | None:
+        """What was cut off each axis, before and after, where that is known and steps are 1."""
+        x, starts, ends, axes, steps = inputs
+        shape = op.fact(x).shape
+        firsts, lasts = op.known_ints(starts), op.known_ints(ends)
+        strides = None if steps is None else op.known_ints(steps) or [0]
+        if shape is None or firsts is None or lasts is None or set(strides or [1]) != {1}:
+            return None
+        places = list(range(len(firsts))) if axes is None else op.known_ints(axes)
+        if places is None:
+            return None
+        pads = np.zeros((2, len(shape)), np.int64)
+        chosen = normalized_axes("Slice", places, len(shape))
+        for axis, first, last in zip(chosen, firsts, lasts, strict=True):
+            size = shape[axis]
+            if not isinstance(size, int):
+                return None
+            part = _python_slice(size, first, last, 1)
+            pads[:, axis] = part.start, size - max(part.stop, part.start)
+        return pads.reshape(-1)
+
 
 def _python_slice(size: int, first: int, last: int, step: int) -> slice:
     low, high = (0, size) if step > 0 else (-1, size - 1)
@@ -132,9 +171,11 @@ def _python_slice(size: int, first: int, last: int, step: int) -> slice:
 def _slice_length(size: int | Dim, first: int | Dim, last: int | Dim, step: int) -> DimLike:
     """How many elements a slice has; None where the sign of a symbolic bound is not known."""
     first_negative, last_negative = is_negative(first), is_negative(last)
+    to_end = last == size or (isinstance(last, int) and last >= _TO_THE_END)
+    if to_end and step > 0:
+        last_negative = False
     if first_negative is None or last_negative is None:
         return None
-    to_end = isinstance(last, int) and last >= _TO_THE_END
     if step > 0:
         stop: int | Dim = size if to_end else size + last if last_negative else minimum(last, size)
         if first_negative:
@@ -217,6 +258,15 @@ class Concat(Operator, since=13):
         sizes[axis] = sum(array.shape[axis] for array in inputs)
         check_size("Concat", sizes, first.itemsize)
         return np.concatenate(inputs, axis)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,) = grads
+        axis = self._axis % max(op.rank(dy), 1)
+        if len(inputs) == 1:
+            return [dy]
+        lengths = op.sizes(*(op.size(x, axis) for x in inputs))
+        parts: Values = op.Split(dy, lengths, axis=axis, _outputs=len(inputs))
+        return parts
 
 
 def _joined_values(inputs: Sequence[Fact]) -> Array | None:
@@ -334,6 +384,12 @@ class Split(Operator, since=18):
         keys = [(*(slice(None),) * axis, slice(a, b)) for a, b in pairwise(ends)]
         return tuple([input[key].copy() for key in keys])
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        parts = [
+            op.zeros_like(y) if dy is None else dy for dy, y in zip(grads, outputs, strict=True)
+        ]
+        return [op.Concat(*parts, axis=0 if self.axis is None else self.axis), None, None]
+
 
 class Tile(Operator, since=13):
     """`input` repeated `repeats[i]` times along each axis i."""
@@ -382,6 +438,21 @@ class Tile(Operator, since=13):
         check_size("Tile", shape, input.itemsize)
         return np.empty(shape, input.dtype) if 0 in shape else np.tile(input, counts)
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, repeats, *_) = grads, inputs
+        if repeats is None:
+            raise UnsupportedError(
+                "Tile-1 has no gradient rule", hint="convert the model to opset 6 or newer"
+            )
+        rank = op.rank(x)
+        if rank == 0:
+            return [dy, None, None, None]
+        # [r0 * d0, r1 * d1, ...] -> [r0, d0, r1, d1, ...], summed over the repeats
+        pairs = op.Concat(op.Unsqueeze(repeats, [1]), op.Unsqueeze(op.size(x), [1]), axis=1)
+        apart = op.Reshape(dy, op.Reshape(pairs, [-1]))
+        total = op.ReduceSum(apart, list(range(0, 2 * rank, 2)), keepdims=0)
+        return [op.reshaped(total, x), None, None, None]
+
 
 class _Blocks(Operator):
     """What DepthToSpace and SpaceToDepth share: blocks of an N, C, H, W tensor."""
@@ -396,6 +467,13 @@ class _Blocks(Operator):
                 f"{self.op_type} requires rank 4 (N, C, H, W), got {shape_text(input.shape)}"
             )
         return input.shape or (None,) * 4
+
+    def _written(self, op: Writer, x: Value) -> Value:
+        mode = getattr(self, "mode", "DCR")
+        result: Value = op.apply(
+            self.op_type, [x], blocksize=self.blocksize, mode=None if mode == "DCR" else mode
+        )
+        return result
 
 
 def _whole(size: int, block: int) -> int:
@@ -412,6 +490,7 @@ class DepthToSpace(_Blocks, since=28):
     T = types.ALL_BFLOAT16
     mode: str = attribute("DCR", since=11)
     history = past(13), past(11, T=types.ALL_BEFORE_BFLOAT16), past(1)
+    body_since = 28
 
     def infer(self, input: Fact) -> Fact:
         batch, channels, height, width = self._nchw(input)
@@ -431,6 +510,22 @@ class DepthToSpace(_Blocks, since=28):
             blocks = input.reshape(n, depth, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
         return np.reshape(blocks, (n, depth, h * b, w * b))
 
+    def body(self, op: BodyBuilder, input: Value) -> Any:
+        b = self.blocksize
+        n, h, w = (op.size(input, axis) for axis in (0, 2, 3))
+        depth = op.Div(op.size(input, 1), np.array([b * b], np.int64))
+        if self.mode == "DCR":
+            blocks = op.reshape(input, n, b, b, depth, h, w)
+            blocks = op.Transpose(blocks, perm=(0, 3, 4, 1, 5, 2))
+        else:
+            blocks = op.reshape(input, n, depth, b, b, h, w)
+            blocks = op.Transpose(blocks, perm=(0, 1, 4, 2, 5, 3))
+        size = np.array([b], np.int64)
+        return op.reshape(blocks, n, depth, op.Mul(h, size), op.Mul(w, size))
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [moved_back(op, grads[0], inputs[0], lambda x: self._written(op, x), repeats=False)]
+
 
 class SpaceToDepth(_Blocks, since=28):
     """Blocks of height and width moved into channels: C grows by blocksize squared."""
@@ -439,6 +534,7 @@ class SpaceToDepth(_Blocks, since=28):
     T = types.ALL_BFLOAT16
     mode: str = attribute("DCR", since=28)
     history = past(13), past(1, T=types.ALL_BEFORE_BFLOAT16)
+    body_since = 28
 
     def infer(self, input: Fact) -> Fact:
         batch, channels, height, width = self._nchw(input)
@@ -455,3 +551,16 @@ class SpaceToDepth(_Blocks, since=28):
         blocks = input.reshape(n, c, rows, b, columns, b)
         order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
         return np.reshape(blocks.transpose(order), (n, c * b * b, rows, columns))
+
+    def body(self, op: BodyBuilder, input: Value) -> Any:
+        b = self.blocksize
+        size = np.array([b], np.int64)
+        n, c = op.size(input, 0), op.size(input, 1)
+        rows, columns = op.Div(op.size(input, 2), size), op.Div(op.size(input, 3), size)
+        blocks = op.reshape(input, n, c, rows, b, columns, b)
+        order = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
+        depth = op.Mul(c, np.array([b * b], np.int64))
+        return op.reshape(op.Transpose(blocks, perm=order), n, depth, rows, columns)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [moved_back(op, grads[0], inputs[0], lambda x: self._written(op, x), repeats=False)]

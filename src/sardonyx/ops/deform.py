@@ -193,10 +193,10 @@ class DeformConv(Operator, since=22):
     def infer(
         self, X: Fact, W: Fact, offset: Fact, B: Fact | None = None, mask: Fact | None = None
     ) -> Fact:
-        ranks = [fact.rank for fact in (X, W, offset, mask) if fact is not None and fact.rank]
-        if not ranks:
+        ranks = [fact.rank for fact in (X, W, offset, mask) if fact is not None]
+        rank = next((rank for rank in ranks if rank is not None), None)
+        if rank is None:
             return Fact.tensor(X.dtype)
-        rank = ranks[0]
         if rank < 3:
             raise InferenceError(f"DeformConv: X is [N, C, D1, ...], it has rank {rank}")
         if self.group < 1 or self.offset_group < 1:

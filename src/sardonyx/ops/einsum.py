@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from string import ascii_letters
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sardonyx.dims import known_equal
 from sardonyx.dtypes import BFLOAT16
-from sardonyx.errors import InferenceError, quote
+from sardonyx.errors import InferenceError, UnsupportedError, quote
 from sardonyx.ops import types
 from sardonyx.ops.broadcast import broadcast_dim
 from sardonyx.ops.fact import Fact
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 __all__ = ["Einsum", "Equation"]
 
 _ELLIPSIS = "."
+_LETTERS = ascii_letters
 _LONGEST = 1 << 16
 
 
@@ -63,6 +68,8 @@ class Equation:
 
 
 def _labels(term: str, text: str) -> str:
+    if "\0" in term:
+        raise _malformed(text, "it has a NUL character")
     labels = term.replace(" ", "").replace("...", "\0")
     for label in labels:
         if label != "\0" and not (label.isascii() and label.isalpha()):
@@ -137,6 +144,13 @@ class Einsum(Operator, since=28):
         with np.errstate(all="ignore"):
             result = _contract([_squeezed(*operand, sizes) for operand in operands], wanted)
             return np.broadcast_to(result, [sizes[axis] for axis in wanted]).astype(Inputs[0].dtype)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        equation = self._parsed(len(inputs))
+        return [
+            _by_operand(op, equation, index, grads[0], inputs, self.equation)
+            for index in range(len(inputs))
+        ]
 
 
 def _axes(term: str, rank: int, text: str) -> list[object]:
@@ -255,3 +269,62 @@ def _multiply(
         left.reshape(size[0], size[1], size[2]), right.reshape(size[0], size[2], size[3])
     )
     return result.reshape(shape), [*batch, *rows, *columns]
+
+
+def _by_operand(
+    op: Writer, equation: Equation, index: int, dy: Value, inputs: Values, text: str
+) -> Value:
+    """The gradient by one operand: the sum of products of the others and `dy`.
+
+    A label that occurs twice in the operand is read along its diagonal: one of the two becomes
+    a label of its own, tied to the first by an identity matrix. A label that is nowhere else was
+    summed alone, and is put back by broadcasting.
+    """
+    x, term = inputs[index], equation.terms[index]
+    _check_ellipses(op, equation, index, dy, x, text)
+    used = set("".join((*equation.terms, equation.output)))
+    spare = (letter for letter in _LETTERS if letter not in used)
+    operands = [dy, *inputs[:index], *inputs[index + 1 :]]
+    left = [equation.output, *equation.terms[:index], *equation.terms[index + 1 :]]
+    right = ""
+    for axis, label in enumerate(term):
+        if label in right and label != _ELLIPSIS:
+            other = next(spare)
+            place = axis if _ELLIPSIS not in term[:axis] else axis - len(term)
+            operands.append(_identity(op, op.size(x, place), dy))
+            left.append(label + other)
+            label = other
+        right += label
+    present = set("".join(left))
+    kept = "".join(label for label in right if label in present)
+    found: Value = op.Einsum(
+        *operands, equation=f"{','.join(left)}->{kept}".replace(_ELLIPSIS, "...")
+    )
+    alone = [
+        axis if _ELLIPSIS not in right[:axis] else axis - len(right)
+        for axis, label in enumerate(right)
+        if label not in present
+    ]
+    if alone:
+        found = op.expanded(op.Unsqueeze(found, alone), x)
+    return op.sum_to(found, x)
+
+
+def _check_ellipses(
+    op: Writer, equation: Equation, index: int, dy: Value, x: Value, text: str
+) -> None:
+    term = equation.terms[index]
+    if _ELLIPSIS not in term:
+        return
+    elsewhere = _ELLIPSIS in equation.output
+    same = elsewhere and (op.rank(x) - len(term)) == (op.rank(dy) - len(equation.output))
+    if not elsewhere or not (same or term[0] == equation.output[0] == _ELLIPSIS):
+        raise UnsupportedError(
+            f"Einsum with equation {quote(text)} has no gradient rule",
+            hint="write leading dimensions as '...' in front of each term and of the output",
+        )
+
+
+def _identity(op: Writer, size: Value, like: Value) -> Value:
+    identity: Value = op.EyeLike(op.zeros(op.sizes(size, size), like))
+    return identity

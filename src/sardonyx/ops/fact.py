@@ -25,12 +25,15 @@ __all__ = ["UNKNOWN", "Fact", "shape_value"]
 class Fact:
     """A value's type and, where known, its contents.
 
-    `value` is a constant array of the dtype, or, for integers, an object array whose elements
-    are ints, symbolic dims, or None where unknown: so arithmetic on shapes is exact.
+    `value` is a constant array of the dtype, or an object array whose elements are ints,
+    symbolic dims, of floating-point tensors `Ratio`s of them, or None where unknown: so
+    arithmetic on shapes is exact. `elements` are the facts of a sequence's elements, where
+    their number is known.
     """
 
     type: Type | None = None
     value: Array | None = None
+    elements: tuple[Fact, ...] | None = None
 
     @staticmethod
     def tensor(
@@ -83,9 +86,11 @@ class Fact:
         """The contents of a rank 0 or 1 integer tensor as dims, or None where unknown."""
         if self.value is None:
             return None
+        if self.value.dtype.kind in "iu":
+            return list(self.value.reshape(-1).tolist())
         return [
-            item if item is None or isinstance(item, Dim) else int(item)
-            for item in self.value.reshape(-1)
+            item if isinstance(item, Dim) else int(item) if isinstance(item, int) else None
+            for item in self.value.reshape(-1).tolist()
         ]
 
     def with_value(self, value: Array | None) -> Fact:

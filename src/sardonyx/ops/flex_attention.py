@@ -14,6 +14,7 @@ from sardonyx.ir.graph import Graph  # noqa: TC001 - attribute annotations are e
 from sardonyx.ir.types import TensorType, shape_text
 from sardonyx.ops import types
 from sardonyx.ops.activation import Softmax
+from sardonyx.ops.attention_bodies import grouped_matmul, root_of_scale
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.fitting import joined, of_rank, shapes_of
 from sardonyx.ops.numeric import rounded, single
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sardonyx.dtypes import DType
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
     from sardonyx.ops.operator import GraphInfer, GraphRun
 
 _PRECISIONS: Final = (FLOAT, FLOAT16, DOUBLE, BFLOAT16)
@@ -155,6 +158,35 @@ class FlexAttention(ControlFlow, since=1, domain="ai.onnx.preview"):
                 f"return the same, got {result.dtype} {shape_text(result.shape)}"
             )
         return result
+
+    def body(self, op: BodyBuilder, Q: Value, K: Value, V: Value) -> Any:
+        dtype = op.dtype(Q)
+        self._shapes(op.fact(Q), op.fact(K), op.fact(V))
+        precision = self._precision(dtype)
+        assert precision is not None
+        first, second = self._roots(op, Q)
+        keys = op.Transpose(op.Mul(K, second), perm=(0, 1, 3, 2))
+        scores = op.cast(grouped_matmul(op, op.Mul(Q, first), keys), precision)
+        if self.score_mod is not None:
+            (scores,) = self._inlined(op, "score_mod", self.score_mod, scores)
+        weights = op.Softmax(scores, axis=-1)
+        if self.prob_mod is not None:
+            (weights,) = self._inlined(op, "prob_mod", self.prob_mod, weights)
+        return op.cast(grouped_matmul(op, weights, op.cast(V, precision)), dtype)
+
+    def _roots(self, op: BodyBuilder, Q: Value) -> tuple[Value, Value]:
+        scale, size = self.scale, op.shape(Q)[3]
+        if scale is None and isinstance(size, int):
+            scale = 1 / single(math.sqrt(max(size, 1)))
+        if scale is None:
+            return root_of_scale(op, None, Q)
+        root = single(math.sqrt(abs(single(scale))))
+        return op.like(math.copysign(root, scale), Q), op.like(root, Q)
+
+    def _inlined(self, op: BodyBuilder, name: str, graph: Graph, values: Value) -> list[Value]:
+        outputs = op.inline(graph, [values])
+        self._check_inferred(name, op.fact(values), [op.fact(value) for value in outputs])
+        return outputs
 
 
 def _converted(x: Array, dtype: np.dtype[Any]) -> Array:

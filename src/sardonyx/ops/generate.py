@@ -36,6 +36,7 @@ from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.operator import Operator
+from sardonyx.ops.rational import ceiling, divide_reals, real, subtract_reals
 from sardonyx.ops.schema import REQUIRED, AttributeSpec, Input, Output, attribute, past
 from sardonyx.ops.symbolic import check_size, contents, exact
 
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from sardonyx.dtypes import DType
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 _LARGEST_CARRIED: Final = 4096
 """Elements of a constant that inference carries as contents."""
@@ -195,7 +200,7 @@ class Range(Operator, since=27):
             except ExecutionError as error:
                 raise InferenceError(error.message) from None
         if dtype is None or not dtype.is_integer:
-            return Fact.tensor(dtype, (None,))
+            return Fact.tensor(dtype, (_real_count(start, limit, delta),))
         values = [fact.dims_value() or [None] for fact in (start, limit, delta)]
         return Fact.tensor(dtype, (exact(_symbolic_count, *(value[0] for value in values)),))
 
@@ -225,9 +230,47 @@ class Range(Operator, since=27):
             result = first + np.arange(count).astype(first.dtype) * step
         return np.asarray(result).astype(start.dtype)
 
+    def body(self, op: BodyBuilder, start: Value, limit: Value, delta: Value) -> Any:
+        dtype = op.dtype(start)
+        first, last, step = (op.reshape(part, 1) for part in (start, limit, delta))
+        indices = op.indices(self._count_body(op, first, last, step))
+        wide = INT64 if dtype.is_integer else dtype
+        if dtype in {FLOAT16, BFLOAT16} and self.stash_type == FLOAT.code:
+            wide = FLOAT
+        steps = op.Mul(op.cast(indices, wide), op.cast(step, wide))
+        return op.cast(op.Add(op.cast(first, wide), steps), dtype)
+
+    def _count_body(self, op: BodyBuilder, first: Value, last: Value, step: Value) -> Value:
+        none = np.zeros(1, np.int64)
+        if op.dtype(first).is_integer:
+            first, last, step = (op.cast(part, INT64) for part in (first, last, step))
+            # ceil((last - first) / step) -> -floor((first - last) / step)
+            distance = op.Sub(first, last)
+            whole = op.Sub(distance, op.Mod(distance, step))
+            count = op.Neg(op.Div(whole, step))
+        else:
+            first, last, step = (op.cast(part, DOUBLE) for part in (first, last, step))
+            count = op.cast(op.Ceil(op.Div(op.Sub(last, first), step)), INT64)
+        positive: Value = op.Where(op.Greater(count, none), count, none)
+        return positive
+
 
 def _symbolic_count(start: int | Dim, limit: int | Dim, delta: int | Dim) -> DimLike:
     return maximum(ceil_div(limit - start, delta), 0)
+
+
+def _real_count(*facts: Fact) -> DimLike:
+    """The length where floating-point parameters are exact expressions of sizes."""
+    if any(fact.value is None or fact.value.size != 1 or fact.dtype is None for fact in facts):
+        return None
+    start, limit, delta = (
+        real(fact.value.reshape(-1)[0], DOUBLE) for fact in facts if fact.value is not None
+    )
+    if start is None or limit is None or delta is None:
+        return None
+    span = subtract_reals(limit, start)
+    count = None if span is None else divide_reals(span, delta)
+    return None if count is None else exact(lambda size: maximum(size, 0), ceiling(count))
 
 
 _EYE: Final = (*types.NUMERIC, BOOL)
@@ -259,3 +302,6 @@ class EyeLike(Operator, since=22):
         check_size("EyeLike", input.shape, dtype.itemsize)
         shift = min(max(self.k, -rows), columns)
         return np.eye(rows, columns, shift, dtype=bool).astype(dtype.numpy)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [None]

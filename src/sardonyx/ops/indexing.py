@@ -6,19 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sardonyx.dims import known_equal
+from sardonyx.dims import Dim, known_equal
 from sardonyx.dtypes import BOOL, INT64
-from sardonyx.errors import ExecutionError, InferenceError
+from sardonyx.errors import ExecutionError, InferenceError, UnsupportedError
 from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.moving import moved_back
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator, same_as
 from sardonyx.ops.schema import Input, Output, attribute, past
-from sardonyx.ops.symbolic import check_size, normalized, unify
+from sardonyx.ops.symbolic import check_size, most_of, normalized, product, unify, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.types import DimLike
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 
 def _inside(op_type: str, indices: Array, size: int) -> Array:
@@ -53,6 +60,43 @@ class Gather(Operator, since=13):
         check_size("Gather", shape, data.itemsize)
         places = _inside("Gather", indices, data.shape[axis])
         return np.asarray(np.take(data, places, axis)).reshape(shape)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, indices) = grads, inputs
+        rank, width = op.rank(x), op.rank(indices)
+        axis = normalized("Gather", self.axis, rank)
+        # the axis goes in front, so that each index names a whole slice
+        order = [axis, *(each for each in range(rank) if each != axis)]
+        picked = range(axis, axis + width)
+        rest = [each for each in range(rank - 1 + width) if each not in picked]
+        moved = dy if axis == 0 else op.Transpose(dy, perm=[*picked, *rest])
+        whole = op.zeros(op.size(x, *order), x)
+        places = op.Unsqueeze(op.cast(indices, INT64), [-1])
+        if _are_distinct(op, indices):
+            found = op.ScatterND(whole, places, moved)
+        elif op.scatters_add:
+            found = op.ScatterND(whole, places, moved, reduction="add")
+        else:
+            found = _added_by_product(op, whole, indices, moved)
+        back = [order.index(each) for each in range(rank)]
+        return [found if axis == 0 else op.Transpose(found, perm=back), None]
+
+
+def _added_by_product(op: Writer, whole: Value, indices: Value, slices: Value) -> Value:
+    """`slices` added up in the shape of `whole`, by a product with the one-hot `indices`."""
+    count = op.size(whole, 0)
+    pair = np.array([0, 1], op.dtype(slices).numpy)
+    rows = op.OneHot(op.Reshape(indices, [-1]), count, pair, axis=0)
+    flat = op.Reshape(slices, op.sizes(op.Reshape(op.Size(indices), [1]), -1))
+    return op.reshaped(op.MatMul(rows, flat), whole)
+
+
+def _are_distinct(op: Writer, indices: Value) -> bool:
+    """Whether no element is picked twice, as far as is known."""
+    known = op.known_ints(indices)
+    if known is None or len(known) == 1:
+        return op.rank(indices) == 0 or known is not None
+    return min(known, default=0) >= 0 and len(set(known)) == len(known)
 
 
 def _grid(indices: Array, axis: int) -> tuple[Any, ...]:
@@ -101,6 +145,14 @@ class GatherElements(Operator, since=13):
     def reference(self, data: Array, indices: Array) -> Array:
         return np.asarray(data[_grid_key("GatherElements", data, indices, self.axis)])
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, indices) = grads, inputs
+        picked = op.fact(indices).shape
+        if picked is not None and picked[self.axis] == 1:
+            return [op.ScatterElements(op.zeros_like(x), indices, dy, axis=self.axis), None]
+        whole = op.zeros_like(x)
+        return [op.ScatterElements(whole, indices, dy, axis=self.axis, reduction="add"), None]
+
 
 class GatherND(Operator, since=13):
     """The slices of `data` that the tuples in the last dimension of `indices` name.
@@ -125,6 +177,9 @@ class GatherND(Operator, since=13):
                 f"{batch} from data {shape_text(data.shape)}"
             )
         if not isinstance(width, int):
+            # an index names from none to all of the axes after the batch dimensions
+            if len(data.shape) == batch:
+                return Fact.tensor(data.dtype, indices.shape[:-1])
             return Fact.tensor(data.dtype)
         if batch + width > len(data.shape):
             raise InferenceError(
@@ -148,7 +203,18 @@ class GatherND(Operator, since=13):
         picked = [_inside("GatherND", indices[..., k], data.shape[batch + k]) for k in range(width)]
         # an axis of size 1 in front, so that there is an index even where width is 0
         key = (np.zeros(outer, np.int64), *lead, *picked)
-        return np.asarray(data[np.newaxis][key])
+        return np.asarray(data[np.newaxis][key], data.dtype)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, indices) = grads, inputs
+        if self.batch_dims == 0:
+            return [op.ScatterND(op.zeros_like(x), indices, dy, reduction="add"), None]
+
+        def pick(places: Value) -> Value:
+            result: Value = op.GatherND(places, indices, batch_dims=self.batch_dims)
+            return result
+
+        return [moved_back(op, dy, x, pick), None]
 
 
 _REDUCTIONS: dict[str, Any] = {
@@ -191,6 +257,28 @@ def _check_reduction(op_type: str, reduction: str, version: int) -> None:
         )
 
 
+def _by_extremes(
+    op: Writer,
+    dy: Value,
+    inputs: Values,
+    y: Value,
+    gather: Callable[[Value], Any],
+    scatter_add: Callable[[Value, Value], Any],
+) -> Values:
+    """The gradients of a scatter that keeps the greatest or least: equal parts to all of those."""
+    data, _, updates = inputs
+    dtype = op.dtype(data)
+    is_data = op.cast(op.same(data, y), dtype)
+    is_update = op.cast(op.same(updates, gather(y)), dtype)
+    share = op.Div(dy, scatter_add(is_data, is_update))
+    return [op.Mul(share, is_data), None, op.Mul(gather(share), is_update)]
+
+
+def _only_replaces(op_type: str, reduction: str) -> None:
+    if reduction != "none":
+        raise UnsupportedError(f"{op_type} with reduction {reduction!r} has no gradient rule")
+
+
 class _ElementScatter(Operator):
     data, indices, updates = Input("T"), Input("Tind"), Input("T")
     output = Output("T")
@@ -208,6 +296,7 @@ class _ElementScatter(Operator):
         return same_as(data)
 
     def reference(self, data: Array, indices: Array, updates: Array) -> Array:
+        _check_reduction(self.op_type, self.reduction, self.version)
         if indices.shape != updates.shape:
             raise ExecutionError(
                 f"{self.op_type}: indices of shape {list(indices.shape)} and updates of shape "
@@ -215,6 +304,27 @@ class _ElementScatter(Operator):
             )
         key = _grid_key(self.op_type, data, indices, self.axis)
         return _scattered(self.op_type, data, key, updates, self.reduction)
+
+    def _placed(self, op: Writer, data: Value, indices: Value, updates: Value) -> Value:
+        result: Value = op.ScatterElements(data, indices, updates, axis=self.axis)
+        return result
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (_, indices, updates) = grads, inputs
+        if self.reduction in {"max", "min"}:
+            return _by_extremes(
+                op,
+                dy,
+                inputs,
+                outputs[0],
+                lambda x: op.GatherElements(x, indices, axis=self.axis),
+                lambda x, u: op.ScatterElements(x, indices, u, axis=self.axis, reduction="add"),
+            )
+        by_updates = op.GatherElements(dy, indices, axis=self.axis)
+        if self.reduction == "add":
+            return [dy, None, by_updates]
+        _only_replaces(self.op_type, self.reduction)
+        return [self._placed(op, dy, indices, op.zeros_like(updates)), None, by_updates]
 
 
 class ScatterElements(_ElementScatter, since=18):
@@ -273,6 +383,23 @@ class ScatterND(Operator, since=18):
         key = (np.zeros(indices.shape[:-1], np.int64), *picked)
         return np.asarray(_scattered("ScatterND", data[None], key, updates, self.reduction)[0])
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (_, indices, updates) = grads, inputs
+        if self.reduction in {"max", "min"}:
+            return _by_extremes(
+                op,
+                dy,
+                inputs,
+                outputs[0],
+                lambda x: op.GatherND(x, indices),
+                lambda x, u: op.ScatterND(x, indices, u, reduction="add"),
+            )
+        by_updates = op.GatherND(dy, indices)
+        if self.reduction == "add":
+            return [dy, None, by_updates]
+        _only_replaces(self.op_type, self.reduction)
+        return [op.ScatterND(dy, indices, op.zeros_like(updates)), None, by_updates]
+
 
 class OneHot(Operator, since=28):
     """A new axis of size `depth` with values[1] at each index and values[0] elsewhere.
@@ -296,6 +423,9 @@ class OneHot(Operator, since=28):
             size = sizes[0] if len(sizes) == 1 else None
         elif (known := depth.constant_value()) is not None and known.size == 1:
             size = _whole("OneHot depth", known)
+        elif depth.value is not None and depth.value.size == 1:
+            item = depth.value.reshape(-1)[0]
+            size = item if isinstance(item, Dim) else None
         if isinstance(size, int) and size < 0:
             raise InferenceError(f"OneHot requires depth >= 0, got {size}")
         return Fact.tensor(values.dtype, (*indices.shape[:axis], size, *indices.shape[axis:]))
@@ -318,6 +448,16 @@ class OneHot(Operator, since=28):
         result[is_on] = values[1]
         return result
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (indices, depth, values) = grads, inputs
+        axis = normalized("OneHot", self.axis, op.rank(indices) + 1)
+        on = op.OneHot(indices, depth, np.array([0, 1], op.dtype(values).numpy), axis=axis)
+        total, rest = (
+            op.Reshape(op.ReduceSum(each, keepdims=0), [1])
+            for each in (op.Mul(dy, on), op.Mul(dy, op.Sub(1.0, on)))
+        )
+        return [None, None, op.Concat(rest, total, axis=0)]
+
 
 def _whole(what: str, array: Array) -> int:
     """The one element of `array` as an int."""
@@ -337,7 +477,9 @@ class NonZero(Operator, since=13):
     history = (past(9, T=types.ALL_BEFORE_BFLOAT16),)
 
     def infer(self, X: Fact) -> Fact:
-        return Fact.tensor(INT64, (X.rank, None))
+        most = None if X.shape is None else most_of(product(X.shape))
+        count = unknown("how many elements of X are not zero", 0, most)
+        return Fact.tensor(INT64, (X.rank, count))
 
     def reference(self, X: Array) -> Array:
         is_on: Array = np.asarray(np.not_equal(X, "" if X.dtype == object else 0))
@@ -358,7 +500,11 @@ class Compress(Operator, since=28):
 
     def infer(self, input: Fact, condition: Fact) -> Fact:
         known = condition.constant_value()
-        count = None if known is None else int(np.count_nonzero(known))
+        if known is not None:
+            count: DimLike = int(np.count_nonzero(known))
+        else:
+            most = None if condition.shape is None else most_of(product(condition.shape))
+            count = unknown("how many elements of condition hold", 0, most)
         if self.axis is None:
             return Fact.tensor(input.dtype, (count,))
         if input.shape is None:
@@ -375,6 +521,13 @@ class Compress(Operator, since=28):
                 f"got shape {list(condition.shape)}"
             )
         return np.compress(condition.astype(bool), data, axis)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        def pick(places: Value) -> Value:
+            result: Value = op.Compress(places, inputs[1], axis=self.axis)
+            return result
+
+        return [moved_back(op, grads[0], inputs[0], pick, repeats=False), None]
 
 
 class ReverseSequence(Operator, since=28):
@@ -414,6 +567,10 @@ class ReverseSequence(Operator, since=28):
         key = (places, each[None, :]) if self.time_axis == 0 else (each[:, None], places.T)
         return np.asarray(input[key])
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        axes = {"time_axis": self.time_axis, "batch_axis": self.batch_axis}
+        return [op.ReverseSequence(grads[0], inputs[1], **axes), None]
+
 
 class Trilu(Operator, since=14):
     """The upper or lower triangle of the last two dimensions, zero elsewhere.
@@ -441,3 +598,6 @@ class Trilu(Operator, since=14):
         result: Array = input.copy()
         result[..., ~is_kept] = "" if input.dtype == object else 0
         return result
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [op.Trilu(grads[0], inputs[1], upper=self.upper), None]

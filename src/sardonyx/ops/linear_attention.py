@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sardonyx.dtypes import BFLOAT16, FLOAT, FLOAT16
-from sardonyx.errors import InferenceError, quote
+from sardonyx.errors import InferenceError, UnsupportedError, quote
 from sardonyx.ops.activation import sigmoid
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.fitting import joined, of_rank, shapes_of
@@ -19,6 +19,8 @@ from sardonyx.ops.symbolic import check_size, divide, multiply, subtract
 
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
 
 
 class CausalConvWithState(Operator, since=27):
@@ -89,6 +91,37 @@ class CausalConvWithState(Operator, since=27):
         if self.activation != "none":
             result = rounded(np.multiply, result, rounded(sigmoid, result))
         return result, whole[:, :, length:]
+
+    def body(
+        self,
+        op: BodyBuilder,
+        input: Value,
+        weight: Value,
+        bias: Value | None = None,
+        past_state: Value | None = None,
+    ) -> tuple[Value, ...]:
+        known = [(input, 1), (weight, 0), (bias, 0), (past_state, 1)]
+        shapes = [(op.fact(value).shape, axis) for value, axis in known if value is not None]
+        sizes = [shape[axis] for shape, axis in shapes if shape is not None]
+        channels = next((size for size in sizes if isinstance(size, int)), None)
+        if channels is None:
+            raise UnsupportedError(
+                "the function body of CausalConvWithState needs the number of channels",
+                hint="infer shapes first, or declare them",
+            )
+        last = np.array([2], np.int64)
+        if past_state is None:
+            carried = op.Sub(op.size(weight, 2), np.ones(1, np.int64))
+            whole = op.Pad(input, op.sizes(carried, 0), None, last)
+        else:
+            whole = op.Concat(past_state, input, axis=2)
+        shift = None if bias is None else op.wide(bias)
+        result = op.Conv(op.wide(whole), op.wide(weight), shift, group=channels)
+        result = op.cast_like(result, input)
+        if self.activation != "none":
+            result = op.Mul(result, op.Sigmoid(result))
+        end = np.array([np.iinfo(np.int64).max], np.int64)
+        return result, op.Slice(whole, op.size(input, 2), end, last)
 
 
 _RULES: Final = ("linear", "gated", "delta", "gated_delta")
@@ -187,7 +220,7 @@ class LinearAttention(Operator, since=27):
         batch, length = query.shape[:2]
         check_size(self.op_type, (batch, heads, dk, dv), 4)
         held = query.dtype if past_state is None else past_state.dtype
-        q = widen(query).reshape(batch, length, heads, -1, dk)
+        q = widen(query).reshape(batch, length, heads, self.q_num_heads // heads, dk)
         k = widen(key).reshape(batch, length, heads, dk, 1)
         v = widen(value).reshape(batch, length, heads, 1, dv)
         state = np.zeros((batch, heads, dk, dv), q.dtype)
@@ -198,7 +231,8 @@ class LinearAttention(Operator, since=27):
         with np.errstate(all="ignore"):
             g = None
             if decay is not None and "gated" in self.update_rule:
-                g = np.exp(widen(decay)).reshape(batch, length, heads, -1, 1)
+                columns = decay.shape[2] // heads
+                g = np.exp(widen(decay)).reshape(batch, length, heads, columns, 1)
             b = None if beta is None else widen(beta)[..., None, None]
             for step in range(length):
                 if g is not None:
@@ -209,5 +243,78 @@ class LinearAttention(Operator, since=27):
                     change = b[:, step] * (change - known)
                 state = state + k[:, step] * change
                 result[:, step] = scale * np.matmul(q[:, step], state)
-            output = result.reshape(batch, length, -1).astype(query.dtype)
+            output = result.reshape(batch, length, self.q_num_heads * dv).astype(query.dtype)
             return output, state.astype(held)
+
+    def body(
+        self,
+        op: BodyBuilder,
+        query: Value,
+        key: Value,
+        value: Value,
+        past_state: Value | None = None,
+        decay: Value | None = None,
+        beta: Value | None = None,
+    ) -> tuple[Value, ...]:
+        heads, each = self.kv_num_heads, self.q_num_heads // self.kv_num_heads
+        batch, length = op.size(query, 0), op.size(query, 1)
+        count = np.array([heads], np.int64)
+        dk, dv = op.Div(op.size(key, 2), count), op.Div(op.size(value, 2), count)
+        parts = {
+            "query": op.reshape(op.wide(query), batch, length, heads, each, dk),
+            "key": op.reshape(op.wide(key), batch, length, heads, dk, 1),
+            "value": op.reshape(op.wide(value), batch, length, heads, 1, dv),
+        }
+        if decay is not None and "gated" in self.update_rule:
+            rows = op.Div(op.size(decay, 2), count)
+            parts["decay"] = op.reshape(op.Exp(op.wide(decay)), batch, length, heads, rows, 1)
+        if beta is not None and "delta" in self.update_rule:
+            parts["beta"] = op.Unsqueeze(op.wide(beta), np.array([3, 4], np.int64))
+        if past_state is None:
+            zero = np.zeros(1, op.dtype(parts["query"]).numpy)
+            start = op.ConstantOfShape(op.sizes(batch, heads, dk, dv), value=zero)
+        else:
+            start = op.cast_like(past_state, parts["query"])
+        state, read = op.Scan(
+            start,
+            *parts.values(),
+            body=self._step(op, start, parts).graph,
+            num_scan_inputs=len(parts),
+            scan_input_axes=(1,) * len(parts),
+            scan_output_axes=(1,),
+            _outputs=2,
+        )
+        scale = self._scale_body(op, dk, read)
+        columns = op.Mul(dv, np.array([self.q_num_heads], np.int64))
+        output = op.reshape(op.Mul(read, scale), batch, length, columns)
+        held = query if past_state is None else past_state
+        return op.cast_like(output, query), op.cast_like(state, held)
+
+    def _step(self, op: BodyBuilder, start: Value, parts: dict[str, Value]) -> BodyBuilder:
+        """One position: the state it leaves and, not yet scaled, what its queries read."""
+        slices = []
+        for name, part in parts.items():
+            shape = op.fact(part).shape
+            kept = None if shape is None else (shape[0], *shape[2:])
+            slices.append((name, Fact.tensor(op.dtype(part), kept)))
+        inner = op.inner("step", [("state", op.fact(start)), *slices])
+        state, *values = inner.graph.inputs
+        now = dict(zip(parts, values, strict=True))
+        if "decay" in now:
+            state = inner.Mul(state, now["decay"])
+        change = now["value"]
+        if "beta" in now:
+            known = inner.MatMul(inner.Transpose(now["key"], perm=(0, 1, 3, 2)), state)
+            change = inner.Mul(now["beta"], inner.Sub(change, known))
+        state = inner.Add(state, inner.Mul(now["key"], change))
+        inner.graph.outputs.extend([state, inner.MatMul(now["query"], state)])
+        return inner
+
+    def _scale_body(self, op: BodyBuilder, dk: Value, like: Value) -> Value:
+        size = op.fact(dk).constant_value()
+        if self.scale != 0:
+            return op.like(self.scale, like)
+        if size is not None:
+            return op.like(1 / math.sqrt(max(int(size.reshape(-1)[0]), 1)), like)
+        root: Value = op.Reciprocal(op.Sqrt(op.cast_like(op.reshape(dk), like)))
+        return root

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sardonyx.ir.tensor import Array
+    from sardonyx.ops.operator import Values
     from sardonyx.ops.schema import Past
+    from sardonyx.ops.writer import Writer
 
 
 class Comparison(Binary):
@@ -95,10 +97,12 @@ Less = comparison(
 GreaterOrEqual = comparison(
     "GreaterOrEqual", 16, types.NUMERIC_BFLOAT16, np.greater_equal, *_12,
     exact=lambda a, b: known_less_equal(b, a), doc="Whether A >= B.",
+    body=lambda _, op, A, B: op.Or(op.Greater(A, B), op.Equal(A, B)),
 )
 LessOrEqual = comparison(
     "LessOrEqual", 16, types.NUMERIC_BFLOAT16, np.less_equal, *_12,
     exact=known_less_equal, doc="Whether A <= B.",
+    body=lambda _, op, A, B: op.Or(op.Less(A, B), op.Equal(A, B)),
 )
 
 BitwiseAnd = binary("BitwiseAnd", 18, _BITS, np.bitwise_and, doc="The bits set in A and in B.")
@@ -184,6 +188,14 @@ class Where(Operator, since=16):
         if condition.dtype == object:
             return over_objects(_choose, condition, X, Y)
         return np.where(condition, X, Y)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (condition, x, y) = grads, inputs
+        return [
+            None,
+            op.sum_to(op.Where(condition, dy, 0.0), x),
+            op.sum_to(op.Where(condition, 0.0, dy), y),
+        ]
 
 
 def _choose(condition: Any, x: Any, y: Any) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from sardonyx.errors import ExecutionError, InferenceError, quote
 from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
-from sardonyx.ops.activation import LogSoftmax
+from sardonyx.ops.activation import LogSoftmax, log_softmax
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator, same_as
@@ -19,6 +19,10 @@ from sardonyx.ops.symbolic import unify
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 _REDUCTIONS: Final = ("none", "sum", "mean")
 
@@ -96,6 +100,63 @@ class _Loss(Operator):
                 losses = losses.sum() / weights.sum()
             return np.asarray(losses).astype(log_prob.dtype)
 
+    def loss_body(
+        self, op: BodyBuilder, log_prob: Value, target: Value, weight: Value | None
+    ) -> Value:
+        """The loss of log-probabilities, in their type."""
+        x, channel = op.wide(log_prob), np.array([1], np.int64)
+        none, counted, chosen = op.like(0, x), None, target
+        if self.ignore_index is not None:
+            counted = op.Not(op.Equal(target, op.like(self.ignore_index, target)))
+            chosen = op.Where(counted, target, op.like(0, target))
+        picked = op.GatherElements(x, op.Unsqueeze(chosen, channel), axis=1)
+        losses = op.Neg(op.Squeeze(picked, channel))
+        weights = None
+        if weight is not None:
+            weights = op.Gather(op.wide(weight), chosen)
+            losses = op.Mul(losses, weights)
+        if counted is not None:
+            losses = op.Where(counted, losses, none)
+            weights = op.cast_like(counted, x) if weights is None else weights
+            weights = op.Where(counted, weights, none)
+        if self.reduction == "sum" or (self.reduction == "mean" and weights is not None):
+            losses = op.ReduceSum(losses, keepdims=0)
+            if self.reduction == "mean":
+                losses = op.Div(losses, op.ReduceSum(weights, keepdims=0))
+        elif self.reduction == "mean":
+            losses = op.ReduceMean(losses, keepdims=0)
+        return op.cast_like(losses, log_prob)
+
+    def loss_gradient(
+        self, op: Writer, dy: Value, x: Value, target: Value, weight: Value | None, y: Value
+    ) -> tuple[Value, Value | None]:
+        """The gradients by log-probabilities `x` and by `weight` of the loss `y`."""
+        counted, chosen = None, target
+        if self.ignore_index is not None:
+            counted = op.Not(op.Equal(target, self.ignore_index))
+            chosen = op.Where(counted, target, 0)
+        pair = np.array([0, 1], op.dtype(x).numpy)
+        classes = op.size(x, 1)
+        is_class = op.OneHot(chosen, classes, pair, axis=1)
+        if counted is not None:
+            is_class = op.Mul(is_class, op.Unsqueeze(op.cast(counted, op.dtype(x)), [1]))
+        weights = is_class
+        if weight is not None:
+            column = list(range(1, op.rank(x) - 1))
+            weights = op.Mul(is_class, op.Unsqueeze(weight, column) if column else weight)
+        share = dy
+        if self.reduction == "mean":
+            share = op.Div(dy, op.ReduceSum(weights, keepdims=0))
+        elif self.reduction == "none":
+            share = op.Unsqueeze(dy, [1])
+        by_x = op.Neg(op.Mul(weights, share))
+        if weight is None:
+            return by_x, None
+        cost = op.Add(x, y) if self.reduction == "mean" else x
+        axes = [axis for axis in range(op.rank(x)) if axis != 1]
+        by_weight = op.Neg(op.Mul(op.Mul(is_class, cost), share))
+        return by_x, op.ReduceSum(by_weight, axes, keepdims=0)
+
 
 class NegativeLogLikelihoodLoss(_Loss, since=22):
     """-input of each target's class, times that class' weight; their mean is weighted too."""
@@ -114,6 +175,16 @@ class NegativeLogLikelihoodLoss(_Loss, since=22):
         facts = [None if x is None else Fact.constant(x) for x in (input, target, weight)]
         self.infer(*facts)  # type: ignore[arg-type]
         return self.loss(input, target, weight)
+
+    def body(
+        self, op: BodyBuilder, input: Value, target: Value, weight: Value | None = None
+    ) -> Any:
+        return self.loss_body(op, input, target, weight)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, target, weight) = grads, inputs
+        by_x, by_weight = self.loss_gradient(op, dy, x, target, weight, outputs[0])
+        return [by_x, None, by_weight]
 
 
 class SoftmaxCrossEntropyLoss(_Loss, since=13):
@@ -137,6 +208,23 @@ class SoftmaxCrossEntropyLoss(_Loss, since=13):
         self.infer(*facts)  # type: ignore[arg-type]
         log_prob = LogSoftmax(version=13, axis=1).reference(scores)
         return self.loss(log_prob, labels, weights), log_prob
+
+    def body(
+        self, op: BodyBuilder, scores: Value, labels: Value, weights: Value | None = None
+    ) -> tuple[Value, ...]:
+        log_prob = log_softmax(op, scores, 1)
+        return self.loss_body(op, log_prob, labels, weights), log_prob
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        dy, d_log = (*grads, None)[:2]
+        _, labels, weights = inputs
+        log_prob = op.with_output(outputs[0], 1, "log_prob")
+        by_weights = None
+        if dy is not None:
+            by_log, by_weights = self.loss_gradient(op, dy, log_prob, labels, weights, outputs[0])
+            d_log = by_log if d_log is None else op.Add(d_log, by_log)
+        total = op.ReduceSum(d_log, [1], keepdims=1)
+        return [op.Sub(d_log, op.Mul(op.Exp(log_prob), total)), None, by_weights]
 
 
 class Det(Operator, since=22):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from sardonyx.ir.types import shape_text
 from sardonyx.ops import types
 from sardonyx.ops.broadcast import broadcast
 from sardonyx.ops.fact import Fact
-from sardonyx.ops.numeric import widen
+from sardonyx.ops.numeric import to_integer, widen
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import Input, Output, attribute, past
 from sardonyx.ops.windows import check_bytes
@@ -21,6 +22,9 @@ from sardonyx.ops.windows import check_bytes
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 __all__ = ["Gemm", "MatMul", "MatMulInteger", "product_shape"]
 
@@ -65,6 +69,23 @@ class MatMul(Operator, since=13):
         result = _product(self.op_type, widen(A), widen(B))
         with np.errstate(all="ignore"):
             return result.astype(A.dtype, copy=False)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (a, b) = grads, inputs
+        rank_a, rank_b = op.rank(a), op.rank(b)
+        # a vector is a matrix of one row (column)
+        A = op.Unsqueeze(a, [0]) if rank_a == 1 else a
+        B = op.Unsqueeze(b, [1]) if rank_b == 1 else b
+        if rank_b == 1:
+            dy = op.Unsqueeze(dy, [-1])
+        if rank_a == 1:
+            dy = op.Unsqueeze(dy, [-2])
+        dA = op.sum_to(op.MatMul(dy, _transposed(op, B)), A)
+        dB = op.sum_to(op.MatMul(_transposed(op, A), dy), B)
+        return [
+            op.Squeeze(dA, [0]) if rank_a == 1 else dA,
+            op.Squeeze(dB, [1]) if rank_b == 1 else dB,
+        ]
 
 
 class MatMulInteger(Operator, since=10):
@@ -182,13 +203,36 @@ class Gemm(Operator, since=13):
                 Y = Y + _scaled(widen(C), self.beta)
             return Y.astype(A.dtype, copy=False)
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (a, b, c) = grads, inputs
+        scaled = dy if self.alpha == 1 else op.Mul(dy, self.alpha)
+        A = op.Transpose(a, perm=[1, 0]) if self.transA else a
+        B = op.Transpose(b, perm=[1, 0]) if self.transB else b
+        dA = op.MatMul(scaled, op.Transpose(B, perm=[1, 0]))
+        dB = op.MatMul(op.Transpose(A, perm=[1, 0]), scaled)
+        dC = None
+        if c is not None:
+            dC = op.sum_to(dy if self.beta == 1 else op.Mul(dy, self.beta), c)
+        return [
+            op.Transpose(dA, perm=[1, 0]) if self.transA else dA,
+            op.Transpose(dB, perm=[1, 0]) if self.transB else dB,
+            dC,
+        ]
+
 
 def _scaled(array: Array, factor: float) -> Array:
     """`array` times `factor` in its type; a factor that is no integer truncates integers."""
     if factor == 1:
         return array
-    if array.dtype.kind == "f" or factor == int(factor):
-        return np.asarray(
-            array * array.dtype.type(factor if array.dtype.kind == "f" else int(factor))
-        )
-    return (array * factor).astype(array.dtype)
+    if array.dtype.kind == "f":
+        return np.asarray(array * array.dtype.type(factor))
+    if not math.isfinite(factor) or factor != int(factor):
+        return to_integer(np.asarray(array * factor), array.dtype)
+    whole = np.asarray(int(factor) % (1 << 64), np.uint64).astype(array.dtype)
+    return np.asarray(array * whole)
+
+
+def _transposed(op: Writer, value: Value) -> Value:
+    rank = op.rank(value)
+    result: Value = op.Transpose(value, perm=[*range(rank - 2), rank - 1, rank - 2])
+    return result

@@ -114,9 +114,9 @@ class FeatureVectorizer(Operator, since=1, domain="ai.onnx.ml"):
     def reference(self, *X: Array) -> Array:
         parts = [np.atleast_2d(part) for part in X]
         rows = {part.shape[0] for part in parts}
-        if any(part.ndim != 2 for part in parts) or len(rows) > 1:
+        if any(part.ndim not in {1, 2} for part in X) or len(rows) > 1:
             listed = ", ".join(str(list(part.shape)) for part in X)
-            raise ExecutionError(f"FeatureVectorizer requires [N, C] of one N, got {listed}")
+            raise ExecutionError(f"FeatureVectorizer requires [N, C] or [C] of one N, got {listed}")
         widths = [int(str(width)) for width in self._widths([part.shape[1] for part in parts])]
         check_size(self.op_type, (*rows, sum(widths)), 4)
         result = np.zeros((*rows, sum(widths)), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,26 +11,32 @@ from sardonyx import dtypes
 from sardonyx.dims import known_equal
 from sardonyx.dtypes import (
     BFLOAT16,
-    BOOL,
+    DOUBLE,
     FLOAT,
-    FLOAT8E4M3FN,
-    FLOAT8E4M3FNUZ,
-    FLOAT8E5M2,
-    FLOAT8E5M2FNUZ,
 )
-from sardonyx.errors import InferenceError
-from sardonyx.ir.node import AttributeType
+from sardonyx.errors import InferenceError, UnsupportedError
 from sardonyx.ops import types
 from sardonyx.ops.broadcast import broadcast
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.normalization_gradients import (
+    batch_gradient,
+    instance_gradient,
+    layer_gradient,
+    norm_gradient,
+    response_gradient,
+)
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator, same_as
-from sardonyx.ops.schema import ABSENT, Input, Output, attribute, past, was_attribute
+from sardonyx.ops.schema import Input, Output, attribute, past
 
 if TYPE_CHECKING:
     from sardonyx.dtypes import DType
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 
 def _check_channels(op_type: str, X: Shape | None, **parameters: Fact | None) -> None:
@@ -76,6 +82,27 @@ def _standardized(X: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Arra
     centered = X - mean
     inverse = 1 / np.sqrt(_mean(centered * centered, axes) + X.dtype.type(epsilon))
     return centered * inverse, mean, inverse
+
+
+def standardized(
+    op: BodyBuilder, x: Value, axes: Array, epsilon: float
+) -> tuple[Value, Value, Value]:
+    """What `_standardized` gives, as values."""
+    mean = op.ReduceMean(x, axes)
+    centered = op.Sub(x, mean)
+    square = op.ReduceMean(op.Mul(centered, centered), axes)
+    inverse = op.Reciprocal(op.Sqrt(op.Add(square, op.like(epsilon, x))))
+    return op.Mul(centered, inverse), mean, inverse
+
+
+def _in_stash(op: BodyBuilder, X: Value, stash_type: int) -> Value:
+    """X in the type that statistics are computed in: DOUBLE for DOUBLE, at least FLOAT."""
+    is_double = DOUBLE in {op.dtype(X), dtypes.from_code(stash_type)}
+    return op.cast(X, DOUBLE if is_double else FLOAT)
+
+
+def _from_axis(op_type: str, axis: int, rank: int) -> Array:
+    return np.arange(_normal_axis(op_type, axis, rank), rank)
 
 
 class BatchNormalization(Operator, since=15):
@@ -193,6 +220,13 @@ class BatchNormalization(Operator, since=15):
             Y = (Y + widen(B).reshape(shape)).astype(scale.dtype)
         return Y, mean, var, mean, var
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        if any(grad is not None for grad in grads[1:]):
+            raise UnsupportedError("the statistics of BatchNormalization have no gradient rule")
+        if self.version < 9 and not self.spatial:
+            raise UnsupportedError("BatchNormalization with spatial=0 has no gradient rule")
+        return batch_gradient(op, grads[0], inputs, self.epsilon, self.trains)
+
 
 def _running(old: Array, new: Array, momentum: float) -> Array:
     kept = old.dtype.type(momentum)
@@ -220,6 +254,9 @@ class InstanceNormalization(Operator, since=22):
             Y = _standardized(widen(input), tuple(range(2, input.ndim)), self.epsilon)[0]
             Y = Y * _per_channel(scale, input) + _per_channel(B, input)
             return np.asarray(Y).astype(input.dtype)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return instance_gradient(op, grads[0], inputs, self.epsilon)
 
 
 class GroupNormalization(Operator, since=21):
@@ -266,6 +303,32 @@ class GroupNormalization(Operator, since=21):
             Y = _standardized(grouped, (2,), self.epsilon)[0].reshape(X.shape).astype(X.dtype)
             Y = widen(Y) * _per_channel(scale, X) + _per_channel(bias, X)
             return np.asarray(Y).astype(X.dtype)
+
+    def body(self, op: BodyBuilder, X: Value, scale: Value, bias: Value) -> Any:
+        x = op.wide(X)
+        batch, channels = op.size(X, 0), op.size(X, 1)
+        grouped = op.reshape(x, batch, self.num_groups, self._left(op, X, self.num_groups))
+        y = standardized(op, grouped, np.array([2]), self.epsilon)[0]
+        # back in the type of X before the affine step
+        y = op.wide(op.cast_like(y, X))
+        if self.version >= 21:
+            y = op.reshape(y, batch, channels, self._left(op, X, None))
+        column = np.array([1], np.int64)
+        weight, shift = (op.Unsqueeze(op.wide(each), column) for each in (scale, bias))
+        y = op.cast_like(op.Add(op.Mul(y, weight), shift), X)
+        return op.reshape(y, op.size(X))
+
+    def _left(self, op: BodyBuilder, X: Value, groups: int | None) -> int | Value:
+        """How many elements of X are in each group, or in each channel."""
+        rest = op.reshape(op.ReduceProd(op.Slice(op.size(X), *_FROM_2), keepdims=0), 1)
+        if groups is None:
+            return rest
+        each = op.Div(op.size(X, 1), np.array([groups], np.int64))
+        product: Value = op.Mul(rest, each)
+        return product
+
+
+_FROM_2 = (np.array([2], np.int64), np.array([np.iinfo(np.int64).max], np.int64))
 
 
 def _stash(X: Array, stash_type: int) -> Array:
@@ -318,7 +381,24 @@ class LayerNormalization(Operator, since=17):
             if B is not None:
                 Y = Y + widen(B)
             stash = self._stash_dtype.numpy
-            return np.asarray(Y).astype(X.dtype), mean.astype(stash), inverse.astype(stash)
+            statistics = np.asarray(mean, stash), np.asarray(inverse, stash)
+            return np.asarray(Y).astype(X.dtype), *statistics
+
+    def body(
+        self, op: BodyBuilder, X: Value, Scale: Value, B: Value | None = None
+    ) -> tuple[Value, ...]:
+        stash = self._stash_dtype
+        x = _in_stash(op, X, self.stash_type)
+        axes = _from_axis(self.op_type, self.axis, op.rank(X))
+        y, mean, inverse = standardized(op, x, axes, self.epsilon)
+        y = op.Mul(y, op.cast_like(Scale, x))
+        if B is not None:
+            y = op.Add(y, op.cast_like(B, x))
+        return op.cast_like(y, X), op.cast(mean, stash), op.cast(inverse, stash)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        axes = _from_axis(self.op_type, self.axis, op.rank(inputs[0])).tolist()
+        return layer_gradient(op, grads, inputs, axes, self.epsilon)
 
 
 def _check_fits(op_type: str, name: str, fact: Fact | None, X: Shape) -> None:
@@ -362,6 +442,14 @@ class RMSNormalization(Operator, since=23):
             normalized = (x / np.sqrt(square + x.dtype.type(self.epsilon))).astype(X.dtype)
             return np.asarray(widen(normalized) * widen(scale)).astype(scale.dtype)
 
+    def body(self, op: BodyBuilder, X: Value, scale: Value) -> Any:
+        x = _in_stash(op, X, self.stash_type)
+        axes = _from_axis(self.op_type, self.axis, op.rank(X))
+        square = op.ReduceMean(op.Mul(x, x), axes)
+        y = op.cast_like(op.Div(x, op.Sqrt(op.Add(square, op.like(self.epsilon, x)))), X)
+        wide = DOUBLE if DOUBLE in {op.dtype(X), op.dtype(scale)} else FLOAT
+        return op.cast_like(op.Mul(op.cast(y, wide), op.cast(scale, wide)), scale)
+
 
 class LRN(Operator, since=13):
     """X over (bias + alpha / size * sum of squares of the `size` nearest channels) ^ beta."""
@@ -395,6 +483,10 @@ class LRN(Operator, since=13):
             base = x.dtype.type(self.bias) + x.dtype.type(self.alpha / self.size) * total
             return np.asarray(x / base ** x.dtype.type(self.beta)).astype(X.dtype)
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x,) = grads, inputs
+        return [response_gradient(op, dy, x, self.size, self.bias, self.alpha, self.beta)]
+
 
 class LpNormalization(Operator, since=22):
     """X over its p-norm along `axis`; where the norm is 0, 0."""
@@ -426,6 +518,12 @@ class LpNormalization(Operator, since=22):
             Y = np.where(norm == 0, x.dtype.type(0), x / norm)
             return np.asarray(Y).reshape(input.shape).astype(input.dtype)
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x,), (y,) = grads, inputs, outputs
+        if op.rank(x) == 0:
+            return [None]
+        return [norm_gradient(op, dy, x, y, self.axis, self.p)]
+
 
 class MeanVarianceNormalization(Operator, since=13):
     """X standardized over `axes`, with 1e-9 added to the deviation."""
@@ -450,71 +548,12 @@ class MeanVarianceNormalization(Operator, since=13):
             deviation = np.sqrt(_mean(centered * centered, axes))
             return np.asarray(centered / (deviation + x.dtype.type(1e-9))).astype(X.dtype)
 
-
-_DROPOUT_TYPES = (
-    *types.FLOATS_BFLOAT16,
-    FLOAT8E4M3FN,
-    FLOAT8E4M3FNUZ,
-    FLOAT8E5M2,
-    FLOAT8E5M2FNUZ,
-)
-
-
-class Dropout(Operator, since=22):
-    """The data; in training each element is 0 with probability `ratio`, else / (1 - ratio).
-
-    `mask` says which were kept. Before opset 12 the mask has T's type up to opset 7, and a node
-    trains only before opset 7, when `is_test` is 0.
-    """
-
-    data = Input("T")
-    ratio = Input("T1", "A scalar, 0.5 where omitted.", optional=True)
-    training_mode = Input("T2", "A scalar, false where omitted.", optional=True)
-    output, mask = Output("T"), Output("T2", optional=True)
-    T, T1, T2 = _DROPOUT_TYPES, _DROPOUT_TYPES, (BOOL,)
-    seed: int | None = attribute(None, since=12)
-    is_test: int = attribute(0, before=7)
-    consumed_inputs: tuple[int, ...] | None = attribute(None, before=6)
-    deterministic = False
-    history = (
-        past(13, T=types.FLOATS_BFLOAT16, T1=types.FLOATS),
-        past(12, T=types.FLOATS),
-        past(
-            10,
-            ratio=was_attribute(AttributeType.FLOAT, 0.5),
-            training_mode=ABSENT,
-            mask=Output("T1", optional=True),
-            T1=(BOOL,),
-        ),
-        past(7, mask=Output("T", optional=True)),
-        past(6),
-        past(1),
-    )
-
-    def infer(
-        self, data: Fact, ratio: Fact | None = None, training_mode: Fact | None = None
-    ) -> tuple[Fact, ...]:
-        for name, fact in (("ratio", ratio), ("training_mode", training_mode)):
-            if fact is not None and fact.shape is not None and len(fact.shape) > 1:
-                raise InferenceError(f"Dropout: {name} must be a scalar")
-        return same_as(data), Fact.tensor(BOOL if self.version >= 10 else data.dtype, data.shape)
-
-    def reference(
-        self, data: Array, ratio: Array | None = None, training_mode: Array | None = None
-    ) -> tuple[Array, Array]:
-        p = 0.5 if ratio is None or not ratio.size else float(ratio.reshape(-1)[0])
-        trains = self.version < 7 and not self.is_test
-        if self.version >= 12 and training_mode is not None and training_mode.size:
-            trains = bool(training_mode.reshape(-1)[0])
-        mask_type = np.dtype(bool) if self.version >= 10 else data.dtype
-        if not trains or p == 0:
-            return data, np.ones(data.shape, mask_type)
-        if not 0 < p < 1:
-            raise InferenceError(f"Dropout: ratio is {p}, it must be in [0, 1)")
-        # the generator that the standard's test data was made with
-        generator = np.random.RandomState(None if self.seed is None else self.seed % (1 << 32))
-        kept = generator.uniform(0, 1, data.shape) >= p
-        with np.errstate(all="ignore"):
-            x = data if data.dtype == np.float64 else data.astype(np.float32)
-            output = np.where(kept, x / x.dtype.type(1 - p), x.dtype.type(0)).astype(data.dtype)
-        return output, kept.astype(mask_type)
+    def body(self, op: BodyBuilder, X: Value) -> Any:
+        x, rank = op.wide(X), op.fact(X).rank
+        axes = sorted({axis if rank is None else axis % rank for axis in self.axes if rank != 0})
+        along = np.array(axes, np.int64) if axes else None
+        noop = 1 if not axes and rank else None
+        centered = op.Sub(x, op.ReduceMean(x, along, noop_with_empty_axes=noop))
+        square = op.ReduceMean(op.Mul(centered, centered), along, noop_with_empty_axes=noop)
+        deviation = op.Add(op.Sqrt(square), op.like(1e-9, x))
+        return op.cast_like(op.Div(centered, deviation), X)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from sardonyx.ir.graph import Graph
     from sardonyx.ir.tensor import Array
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.writer import Writer
 
+    Values: TypeAlias = Sequence[Any]
     GraphInfer: TypeAlias = Callable[[Graph, Sequence[Fact]], list[Fact]]
     GraphRun: TypeAlias = Callable[[Graph, Sequence[Array]], list[Array]]
 else:
@@ -52,6 +55,8 @@ class Operator:
     moves_data: ClassVar[bool] = False
     """Whether `reference` only moves, compares or does integer arithmetic on elements, so that
     it also works on object arrays of symbolic dims and carries shape values through."""
+    body_since: ClassVar[int] = 1
+    """The first version whose schema comes with a function body, where `body` is defined."""
 
     _schemas: ClassVar[dict[int, Schema]]
     _in_force: ClassVar[dict[tuple[type[Operator], int], Schema]] = {}
@@ -92,6 +97,39 @@ class Operator:
         """
         raise NotImplementedError
 
+    def body(self, op: BodyBuilder, *inputs: Any) -> Any:
+        """The operator as nodes of smaller ones, where the standard defines it by a function.
+
+        Writes nodes in their newest form with `op` and returns the output value, or a tuple of
+        them. Inputs are `Value`s, in the form in which `reference` takes arrays. Raises
+        `UnsupportedError` where a body needs more than is known of an input, its rank say.
+        `sardonyx.ops.bodies` calls it.
+        """
+        raise UnsupportedError(f"{self.op_type} has no function body")
+
+    @classmethod
+    def has_body(cls, version: int) -> bool:
+        """Whether the schema in force in opset `version` comes with a function body."""
+        return cls.body is not Operator.body and cls.schema(version).since_version >= cls.body_since
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        """The gradients of the inputs, from those of the outputs: one reverse-mode step.
+
+        Writes nodes in their newest form with `op`. `Values` holds `Value`s, None where there is
+        none. `grads` has one entry per output, None where nothing depends on it (one at least is
+        given); `inputs` are in the form in which `reference` takes arrays. Returns one entry per
+        input, of the input's shape and type: None where the derivative is zero everywhere.
+        What is returned for an input that is not floating point is passed over. Raises
+        `UnsupportedError` where a rule needs more than is known, a rank say.
+        `sardonyx.autodiff` calls it.
+        """
+        raise UnsupportedError(f"{self.op_type} has no gradient rule")
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether `gradient` is defined."""
+        return type(self).gradient is not Operator.gradient
+
     @classmethod
     def schemas(cls) -> dict[int, Schema]:
         """Every version's schema, by the opset version that brought it."""
@@ -119,11 +157,12 @@ class Operator:
     def parse(cls, version: int, attributes: Mapping[str, Any], n_outputs: int = 1) -> Operator:
         """An instance for opset `version` with attribute values by name.
 
-        Raises `ModelError` for an attribute that is unknown or missing.
+        Attributes whose names begin with two underscores are tools' own, and are passed over.
+        Raises `ModelError` for another attribute that is unknown, and for one that is missing.
         """
         schema = cls.schema(version)
         for name in attributes:
-            if name not in schema.attributes:
+            if name not in schema.attributes and not name.startswith("__"):
                 raise ModelError(
                     f"{cls.op_type}-{schema.since_version} has no attribute {quote(name)}",
                     hint=f"its attributes are {', '.join(schema.attributes) or 'none'}",

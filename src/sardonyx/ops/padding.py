@@ -11,6 +11,7 @@ from sardonyx.errors import ExecutionError, InferenceError
 from sardonyx.ir.node import AttributeType
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.moving import moved_back
 from sardonyx.ops.operator import Operator, same_as
 from sardonyx.ops.schema import ABSENT, REQUIRED, Input, Output, attribute, past, was_attribute
 from sardonyx.ops.symbolic import (
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 
 class Pad(Operator, since=25):
@@ -163,6 +168,22 @@ class Pad(Operator, since=25):
         result[tuple(key)] = kept
         return result
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, pads, fill, axes) = grads, inputs
+        if pads is None:
+            pads = op.value(np.array(self.paddings, np.int64))
+        if self.mode != "constant":
+            again = {"mode": self.mode}
+            return [moved_back(op, dy, x, lambda places: op.Pad(places, pads, None, axes, **again))]
+        # what was added is removed, and what was removed comes back as zeros
+        amounts = op.known_ints(pads)
+        back = op.Neg(pads) if amounts is None else np.array(amounts, np.int64) * -1
+        dx = op.Pad(dy, back, None, axes)
+        if fill is None:
+            return [dx, None, None, None]
+        rest = op.Sub(op.ReduceSum(dy, keepdims=0), op.ReduceSum(dx, keepdims=0))
+        return [dx, None, op.reshaped(rest, fill), None]
+
 
 class CenterCropPad(Operator, since=18):
     """`input_data` cropped or zero-padded around its centre to sizes `shape` along `axes`."""
@@ -207,3 +228,19 @@ class CenterCropPad(Operator, since=18):
             goal.append(slice(added, added + common))
         result[tuple(goal)] = input_data[tuple(source)]
         return result
+
+    def body(self, op: BodyBuilder, input_data: Value, shape: Value) -> Any:
+        axes = None if self.axes is None else np.array(self.axes, np.int64)
+        old = op.size(input_data, *self.axes or ())
+        new = op.cast(shape, INT64)
+        common, two = op.Min(old, new), np.int64(2)
+        skipped, added = (op.Div(op.Sub(size, common), two) for size in (old, new))
+        kept = op.Slice(input_data, skipped, op.Add(skipped, common), axes)
+        rest = op.Sub(op.Sub(new, common), added)
+        return op.Pad(kept, op.Concat(added, rest, axis=0), None, axes)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, _) = grads, inputs
+        axes = self.axes if self.axes is None else list(self.axes)
+        sizes = op.size(x) if axes is None else op.size(x, *axes)
+        return [op.CenterCropPad(dy, sizes, axes=axes), None]

@@ -16,6 +16,7 @@ from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import ABSENT, AttributeSpec, Input, Output, attribute, past
+from sardonyx.ops.window_gradients import averaged, by_taps, pooled
 from sardonyx.ops.windows import Windows, check_bytes, slide, trailing
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.operator import Values
     from sardonyx.ops.windows import Axis
+    from sardonyx.ops.writer import Writer
 
 _MOST_TAPS = 1 << 20
 
@@ -132,6 +136,38 @@ class MaxPool(_Pool, since=22):
         positions: Array = bases.reshape(*shape[:2], *(1,) * places.ndim) + places
         return positions
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy, *_), (x,) = grads, inputs
+        windows = self._windows()
+        overlap = any(
+            isinstance(size, int) and (size - 1) * dilation + 1 > stride
+            for size, dilation, stride in zip(
+                windows.kernel, windows.dilations, windows.strides, strict=True
+            )
+        )
+        if dy is None:
+            return [None]
+        if overlap and not op.scatters_add:
+            return [by_taps(op, dy, windows, x)]
+        where = self._where(op, x, outputs[0])
+        # several windows may have one greatest element
+        combine = {"reduction": "add"} if overlap else {}
+        whole = op.zeros(op.Reshape(op.Size(x), [1]), x)
+        flat = op.ScatterElements(
+            whole, op.Reshape(where, [-1]), op.Reshape(dy, [-1]), axis=0, **combine
+        )
+        return [op.reshaped(flat, x)]
+
+    def _where(self, op: Writer, x: Value, y: Value) -> Value:
+        """Where each element of `y` is in `x`, counted row by row."""
+        if not self.storage_order:
+            return op.with_output(y, 1, "indices")
+        names = ("kernel_shape", "auto_pad", "ceil_mode", "dilations", "pads", "strides")
+        again: tuple[Value, Value] = op.MaxPool(
+            x, _outputs=2, **{name: getattr(self, name) for name in names}
+        )
+        return again[1]
+
 
 class AveragePool(_Pool, since=22):
     """The mean of each window: of its elements inside X, or inside X and its padding."""
@@ -158,6 +194,12 @@ class AveragePool(_Pool, since=22):
                 counts = axis.counts(bool(self.count_include_pad)).astype(total.dtype)
                 total /= counts.reshape(-1, *(1,) * (X.ndim - position - 1))
             return total.astype(X.dtype, copy=False)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x,) = grads, inputs
+        windows = self._windows()
+        share = averaged(op, dy, windows, x, bool(self.count_include_pad))
+        return [pooled(op, share, windows, x)]
 
 
 class LpPool(_Pool, since=22):
@@ -186,6 +228,15 @@ class LpPool(_Pool, since=22):
             for position, axis in enumerate(axes, 2):
                 total = slide(total, position, axis, np.add, 0)
             return np.asarray(total ** (1 / self.p)).astype(X.dtype)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x,), (y,) = grads, inputs, outputs
+        size = op.Abs(x)
+        # dy * (|x| / y)^(p - 1) * sign(x), and 0 where the norm is 0
+        zero = op.same(y, 0.0)
+        share = op.Where(zero, 0.0, op.Div(dy, _power(op, op.Where(zero, 1.0, y), self.p - 1)))
+        slope = op.Mul(_power(op, size, self.p - 1), op.Sign(x))
+        return [op.Mul(pooled(op, share, self._windows(), x), slope)]
 
 
 class _GlobalPool(Operator):
@@ -220,6 +271,10 @@ class GlobalAveragePool(_GlobalPool, since=22):
             total = wide.sum(axes, keepdims=True) / wide.dtype.type(math.prod(X.shape[2:]))
             return np.asarray(total).astype(X.dtype, copy=False)
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x,) = grads, inputs
+        return [op.expanded(op.Div(dy, op.ratio(x, outputs[0], dy)), x)]
+
 
 class GlobalMaxPool(_GlobalPool, since=22):
     """The greatest element over all spatial axes."""
@@ -232,6 +287,12 @@ class GlobalMaxPool(_GlobalPool, since=22):
     def reference(self, X: Array) -> Array:
         axes, wide = self.spatial_axes(X), widen(X)
         return np.asarray(wide.max(axes, keepdims=True, initial=-np.inf)).astype(X.dtype)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x,) = grads, inputs
+        mask = op.cast(op.same(x, outputs[0]), op.dtype(x))
+        axes = list(range(2, op.rank(x)))
+        return [op.Mul(op.Div(dy, op.ReduceSum(mask, axes, keepdims=1) if axes else mask), mask)]
 
 
 class GlobalLpPool(_GlobalPool, since=22):
@@ -253,7 +314,20 @@ class GlobalLpPool(_GlobalPool, since=22):
             total = (np.abs(widen(X)) ** self.p).sum(axes, keepdims=True)
             return np.asarray(total ** (1 / self.p)).astype(X.dtype)
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x,), (y,) = grads, inputs, outputs
+        zero = op.same(y, 0.0)
+        share = op.Where(zero, 0.0, op.Div(dy, _power(op, op.Where(zero, 1.0, y), self.p - 1)))
+        return [op.Mul(share, op.Mul(_power(op, op.Abs(x), self.p - 1), op.Sign(x)))]
+
 
 def _check_norm(op_type: str, p: float) -> None:
     if not p > 0:
         raise InferenceError(f"{op_type}: p is {p}, a norm needs p > 0")
+
+
+def _power(op: Writer, x: Value, exponent: float) -> Value:
+    if exponent == 1:
+        return x
+    power: Value = op.Pow(x, op.like(exponent, x))
+    return power

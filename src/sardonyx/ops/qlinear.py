@@ -187,6 +187,7 @@ class QLinearConv(Convolution, since=10):
         y_zero_point: Array,
         B: Array | None = None,
     ) -> Array:
+        self.output_shape_of(x.shape, w.shape)
         check_bias(self.op_type, None if B is None else Fact.constant(B), w.shape[0])
         # float64 holds the sums exactly: 2^16 * 2^37 taps = 2^53
         zero = self._each("w_zero_point", w_zero_point, w.shape[0], w.ndim)

@@ -40,6 +40,8 @@ from sardonyx.ops.schema import Input, Output, attribute, past
 if TYPE_CHECKING:
     from sardonyx.dtypes import DType
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
 
 _BYTES = (INT8, UINT8)
 _FLOAT8 = (FLOAT8E4M3FN, FLOAT8E4M3FNUZ, FLOAT8E5M2, FLOAT8E5M2FNUZ)
@@ -137,15 +139,15 @@ def saturated(values: Array, dtype: DType, saturate: bool) -> Array:
     low, high = _limits(dtype)
     if dtype.is_integer:
         values = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
-        return np.clip(values, low, high).astype(np.int32).astype(dtype.numpy)
+        return np.asarray(np.clip(values, low, high)).astype(np.int32).astype(dtype.numpy)
     if dtype in _FLOAT8:
         if saturate:
             values = np.clip(values, low, high)
         elif dtype is not FLOAT8E5M2:
             values = np.where(np.isinf(values), np.nan, values)
-        return values.astype(np.float32).astype(dtype.numpy)
+        return np.asarray(values, np.float32).astype(dtype.numpy)
     values = np.where(np.isnan(values), high, np.clip(values, low, high))
-    return values.astype(np.float32).astype(dtype.numpy)
+    return np.asarray(values, np.float32).astype(dtype.numpy)
 
 
 class QuantizeLinear(Operator, since=28):
@@ -325,3 +327,13 @@ class DynamicQuantizeLinear(Operator, since=11):
             zero = saturated(np.asarray(np.rint(-low / scale)), UINT8, True)
             shifted = np.rint(x / scale) + zero.astype(np.float32)
             return saturated(shifted, UINT8, True), scale, zero
+
+    def body(self, op: BodyBuilder, x: Value) -> tuple[Value, ...]:
+        none, most = np.float32(0), np.float32(255)
+        low = op.Min(op.ReduceMin(x, keepdims=0), none)
+        high = op.Max(op.ReduceMax(x, keepdims=0), none)
+        scale = op.Div(op.Sub(high, low), most)
+        scale = op.Where(op.Equal(scale, none), np.float32(1), scale)
+        zero = op.Min(op.Max(op.Round(op.Div(op.Neg(low), scale)), none), most)
+        zero = op.cast(zero, UINT8)
+        return op.QuantizeLinear(x, scale, zero), scale, zero

@@ -1,4 +1,8 @@
-"""Operators that draw random numbers: reproducible with `seed`, else different in each run."""
+"""Operators that draw random numbers: reproducible with `seed`, else different in each run.
+
+The generator is NumPy's `RandomState`, whose numbers NumPy has promised not to change, seeded by
+`seed`. onnx.reference draws from the same one in the same order, so a whole seed gives its numbers.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 
     from sardonyx.dtypes import DType
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 
 class _Drawing(Operator):
@@ -31,11 +39,16 @@ class _Drawing(Operator):
 
     seed: float | None = None
 
-    def generator(self) -> np.random.Generator:
-        """A generator that starts from `seed`, or from the system's entropy."""
+    def generator(self) -> np.random.RandomState:
+        """A generator that starts from `seed`, or from the system's entropy.
+
+        A whole number from 0 to 2^32 - 1 is the seed itself, any other the bits of its FLOAT.
+        """
         if self.seed is None:
-            return np.random.default_rng()
-        return np.random.default_rng(struct.unpack("<I", struct.pack("<f", self.seed))[0])
+            return np.random.RandomState()
+        if 0 <= self.seed < 1 << 32 and self.seed == int(self.seed):
+            return np.random.RandomState(int(self.seed))
+        return np.random.RandomState(struct.unpack("<I", struct.pack("<f", self.seed))[0])
 
     def element_type(self, code: int | None, given: DType | None, allowed: types.Types) -> DType:
         """The type with number `code`, else the input's; raises where it is not `allowed`."""
@@ -56,13 +69,13 @@ class _Continuous(_Drawing):
         return types.FLOATS if self.version < 22 else types.FLOATS_BFLOAT16
 
     def draw(self, shape: Sequence[int], dtype: DType) -> Array:
-        """An array of `shape`, computed in at least float32."""
-        check_size(self.op_type, shape, max(dtype.itemsize, 4))
+        """An array of `shape`, drawn in DOUBLE and computed in at least FLOAT."""
+        check_size(self.op_type, shape, 8)
         wide = np.float64 if dtype is dtypes.DOUBLE else np.float32
         with np.errstate(all="ignore"):
-            return np.asarray(self.sample(self.generator(), shape, wide)).astype(dtype.numpy)
+            return self.sample(self.generator(), shape, wide).astype(dtype.numpy)
 
-    def sample(self, generator: np.random.Generator, shape: Sequence[int], wide: Any) -> Any:
+    def sample(self, generator: np.random.RandomState, shape: Sequence[int], wide: Any) -> Array:
         """Numbers of the type `wide`."""
         raise NotImplementedError
 
@@ -71,16 +84,29 @@ class _Normal(_Continuous):
     mean: float = 0.0
     scale: float = 1.0
 
-    def sample(self, generator: np.random.Generator, shape: Sequence[int], wide: Any) -> Any:
-        return wide(self.mean) + wide(self.scale) * generator.standard_normal(shape, wide)
+    def sample(self, generator: np.random.RandomState, shape: Sequence[int], wide: Any) -> Array:
+        drawn = np.asarray(generator.standard_normal(tuple(shape)), wide)
+        return np.asarray(wide(self.mean) + wide(self.scale) * drawn)
 
 
 class _Uniform(_Continuous):
     high: float = 1.0
     low: float = 0.0
 
-    def sample(self, generator: np.random.Generator, shape: Sequence[int], wide: Any) -> Any:
-        return wide(self.low) + wide(self.high - self.low) * generator.random(shape, wide)
+    def draw(self, shape: Sequence[int], dtype: DType) -> Array:
+        """As `_Continuous.draw`, and what rounds up to `high` is the number before it."""
+        result = super().draw(shape, dtype)
+        with np.errstate(all="ignore"):
+            low, high = np.asarray([self.low, self.high]).astype(dtype.numpy)
+            last = np.nextafter(high, low)
+            return np.where(result == high, last, result) if low < high else result
+
+    def sample(self, generator: np.random.RandomState, shape: Sequence[int], wide: Any) -> Array:
+        width = self.high - self.low
+        if np.isinf(wide(width)):
+            wide = np.float64
+        drawn = np.asarray(generator.random_sample(tuple(shape)), wide)
+        return np.asarray(wide(self.low) + wide(width) * drawn)
 
 
 class _OfShape(_Continuous):
@@ -126,17 +152,23 @@ class RandomNormal(_OfShape, _Normal, since=22):
 class RandomNormalLike(_Like, _Normal, since=22):
     """A tensor shaped like input from the normal distribution of `mean` and deviation `scale`."""
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [None]
+
 
 class RandomUniform(_OfShape, _Uniform, since=22):
-    """A tensor of `shape` from the uniform distribution between `low` and `high`."""
+    """A tensor of `shape` from the uniform distribution on [low, high)."""
 
 
 class RandomUniformLike(_Like, _Uniform, since=22):
-    """A tensor shaped like input from the uniform distribution between `low` and `high`."""
+    """A tensor shaped like input from the uniform distribution on [low, high)."""
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [None]
 
 
 class Bernoulli(_Drawing, since=22):
-    """1 with the probability that input gives, else 0."""
+    """1 with the probability that input gives, else 0; what is no probability is clipped, NaN 0."""
 
     input, output = Input("T1", "Probabilities."), Output("T2")
     T1, T2 = types.FLOATS_BFLOAT16, (*types.NUMERIC_BFLOAT16, BOOL)
@@ -150,9 +182,19 @@ class Bernoulli(_Drawing, since=22):
 
     def reference(self, input: Array) -> Array:
         dtype = self.element_type(self.dtype, dtypes.from_numpy(input.dtype), self.T2)
-        drawn = self.generator().random(input.shape)
+        check_size("Bernoulli", input.shape, 8)
         with np.errstate(all="ignore"):
-            return np.asarray(drawn < input.astype(np.float64)).astype(dtype.numpy)
+            probabilities = np.clip(np.nan_to_num(input.astype(np.float64)), 0, 1)
+            return np.asarray(self.generator().binomial(1, probabilities)).astype(dtype.numpy)
+
+    def body(self, op: BodyBuilder, input: Value) -> Any:
+        given = op.dtype(input) if self.dtype is None else None
+        dtype = self.element_type(self.dtype, given, self.T2)
+        drawn = op.RandomUniformLike(input, dtype=dtypes.DOUBLE.code, seed=self.seed)
+        return op.cast(op.Less(drawn, op.cast(input, dtypes.DOUBLE)), dtype)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [None]
 
 
 class Multinomial(_Drawing, since=22):
@@ -184,7 +226,7 @@ class Multinomial(_Drawing, since=22):
                 f"Multinomial: a row of {classes} log-probabilities has no finite greatest one"
             )
         sums = np.exp(logits - greatest).cumsum(axis=1)
-        drawn = self.generator().random((batch, self.sample_size))
+        drawn = self.generator().random_sample((batch, self.sample_size))
         result = np.empty(drawn.shape, dtype.numpy)
         for row, (total, draws) in enumerate(zip(sums, drawn, strict=True)):
             last = np.searchsorted(total, total[-1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
+from sardonyx.ops.recurrent_body import recurrent_body
 from sardonyx.ops.schema import Input, Output, attribute, past
 from sardonyx.ops.windows import check_bytes
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+
+Choice: TypeAlias = tuple[str, float, float]
+"""An activation: its name, alpha and beta."""
 
 
 def _sigmoid(x: Array) -> Array:
@@ -50,11 +57,12 @@ _TAKES_ALPHA = {"affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsig
 _TAKES_BETA = {"affine", "scaledtanh", "hardsigmoid"}
 
 
-class _Recurrent(Operator):
+class Recurrent(Operator):
     """What the recurrent layers share: shapes, directions, sequence lengths, activations."""
 
     gates: ClassVar[int]
     default_activations: ClassVar[tuple[str, ...]]
+    body_since = sys.maxsize  # the standard has no function for it
     activation_alpha: tuple[float, ...] | None = None
     activation_beta: tuple[float, ...] | None = None
     activations: tuple[str, ...] | None = None
@@ -124,8 +132,8 @@ class _Recurrent(Operator):
                     f"{self.op_type}: dimension {axis} of {name} is {size}, it must be {needed}"
                 )
 
-    def activation_functions(self) -> list[list[Callable[[Array], Array]]]:
-        """The functions of each direction.
+    def activation_choices(self) -> list[list[Choice]]:
+        """The activations of each direction: name, alpha and beta.
 
         `activation_alpha` and `activation_beta` are consumed in order by the functions that
         take them.
@@ -138,23 +146,23 @@ class _Recurrent(Operator):
                 f"{each * self.directions} are needed"
             )
         alphas, betas = iter(self.activation_alpha or ()), iter(self.activation_beta or ())
-        functions = [
-            self._activation(name, alphas, betas) for name in names[: each * self.directions]
-        ]
-        return [functions[each * d : each * (d + 1)] for d in range(self.directions)]
+        choices = [self._choice(name, alphas, betas) for name in names[: each * self.directions]]
+        return [choices[each * d : each * (d + 1)] for d in range(self.directions)]
 
-    def _activation(
-        self, name: str, alphas: Iterator[float], betas: Iterator[float]
-    ) -> Callable[[Array], Array]:
+    def _choice(self, name: str, alphas: Iterator[float], betas: Iterator[float]) -> Choice:
         key = name.lower()
         if key not in _ACTIVATIONS:
             raise InferenceError(f"{self.op_type}: no activation is called {quote(name)}")
-        function, alpha, beta = _ACTIVATIONS[key]
+        _, alpha, beta = _ACTIVATIONS[key]
         if key in _TAKES_ALPHA:
             alpha = next(alphas, alpha)
         if key in _TAKES_BETA:
             beta = next(betas, beta)
-        clip = self.clip
+        return key, alpha, beta
+
+    def _activation(self, choice: Choice) -> Callable[[Array], Array]:
+        key, alpha, beta = choice
+        function, clip = _ACTIVATIONS[key][0], self.clip
 
         def activate(x: Array) -> Array:
             if clip is not None and clip > 0:
@@ -162,6 +170,9 @@ class _Recurrent(Operator):
             return np.asarray(function(x, x.dtype.type(alpha), x.dtype.type(beta)), x.dtype)
 
         return activate
+
+    def body(self, op: BodyBuilder, *inputs: Any) -> tuple[Value, ...]:
+        return recurrent_body(self, op, inputs)
 
     def scan(
         self,
@@ -195,7 +206,9 @@ class _Recurrent(Operator):
         ]
         Y = np.zeros((steps, self.directions, batch, hidden), x.dtype)
         finals = [start.astype(x.dtype) for start in starts]
-        functions = self.activation_functions()
+        functions = [
+            [self._activation(choice) for choice in each] for each in self.activation_choices()
+        ]
         with np.errstate(all="ignore"):
             for d in range(self.directions):
                 weights = (
@@ -290,7 +303,7 @@ class _Recurrent(Operator):
         return self.scan(X, W, R, B, sequence_lens, [initial_h])
 
 
-class LSTM(_Recurrent, since=22):
+class LSTM(Recurrent, since=22):
     """A long short-term memory layer (gates in the order i, o, f, c)."""
 
     gates = 4
@@ -370,7 +383,7 @@ class LSTM(_Recurrent, since=22):
         return [f(o) * out(c), c]
 
 
-class GRU(_Recurrent, since=22):
+class GRU(Recurrent, since=22):
     """A gated recurrent unit layer (gates in the order z, r, h)."""
 
     gates = 3
@@ -422,7 +435,7 @@ class GRU(_Recurrent, since=22):
         return [(1 - z) * g(x[:, 2 * hidden :] + candidate) + z * h]
 
 
-class RNN(_Recurrent, since=22):
+class RNN(Recurrent, since=22):
     """A simple recurrent layer: Ht = f(Xt W^T + Ht-1 R^T + Wb + Rb)."""
 
     gates = 1

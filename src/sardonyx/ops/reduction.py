@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 
 from sardonyx.dims import maximum, minimum
-from sardonyx.dtypes import BOOL, FLOAT16, INT8, INT64, UINT8
-from sardonyx.errors import ExecutionError, InferenceError
+from sardonyx.dtypes import BOOL, DOUBLE, FLOAT16, INT8, INT64, UINT8
+from sardonyx.errors import ExecutionError, InferenceError, UnsupportedError
 from sardonyx.ir.node import AttributeType
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
@@ -19,7 +19,11 @@ from sardonyx.ops.symbolic import constant_ints, normalized, normalized_axes, va
 
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
+    from sardonyx.ops.operator import Values
     from sardonyx.ops.schema import Past
+    from sardonyx.ops.writer import Writer
 
 _AXES_ATTRIBUTE: Final = was_attribute(AttributeType.INTS)
 _BEFORE_18: Final[tuple[Past, ...]] = (
@@ -83,6 +87,36 @@ class _Reduction(Operator):
         """`x` reduced along `axes`, which stay with size 1."""
         raise NotImplementedError
 
+    def summed(self, op: BodyBuilder, x: Value, axes: Value | None) -> Value:
+        """ReduceSum of `x` with this operator's attributes, for bodies."""
+        total: Value = op.ReduceSum(
+            x, axes, keepdims=self.keepdims, noop_with_empty_axes=self.noop_with_empty_axes
+        )
+        return total
+
+    def restored(self, op: Writer, reduced: Value, data: Value, axes: Value | None) -> Value:
+        """A reduced value with the axes that are gone put back, so that it broadcasts to `data`."""
+        if self.keepdims or axes is None or op.known_ints(axes) == []:
+            return reduced
+        back: Value = op.Unsqueeze(reduced, axes)
+        return back
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, axes), (y,) = grads, inputs, outputs
+        dy, y = (self.restored(op, value, x, axes) for value in (dy, y))
+        return [self.pulled(op, dy, x, y, axes)]
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        """The gradient by X; dY and Y broadcast to it."""
+        raise UnsupportedError(f"{self.op_type} has no gradient rule")
+
+    def _again(self, op: Writer, name: str, x: Value, axes: Value | None) -> Value:
+        """Reduction `name` of `x` along the same axes, which stay."""
+        again: Value = op.apply(
+            name, [x, axes], keepdims=1, noop_with_empty_axes=self.noop_with_empty_axes
+        )
+        return again
+
 
 def _sum(x: Array, axes: tuple[int, ...]) -> Any:
     return np.add.reduce(x, axis=axes, dtype=x.dtype, keepdims=True)
@@ -97,6 +131,12 @@ def _floating(x: Array) -> Array:
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 
+def _in_floating(op: BodyBuilder, x: Value) -> Value:
+    """`x` in at least FLOAT; integers as DOUBLE."""
+    dtype = op.fact(x).dtype
+    return op.cast(x, DOUBLE) if dtype is not None and dtype.is_integer else op.wide(x)
+
+
 class ReduceSum(_Reduction, since=13):
     """The sum; integers wrap around. Of nothing, 0."""
 
@@ -106,6 +146,9 @@ class ReduceSum(_Reduction, since=13):
 
     def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
         return _sum(x, axes)
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        return op.expanded(dy, x)
 
 
 class ReduceMean(_Reduction, since=18):
@@ -118,6 +161,9 @@ class ReduceMean(_Reduction, since=18):
         wide = x.astype(np.int64 if x.dtype.kind == "i" else np.uint64)
         return divided(_sum(wide, axes), np.asarray(count, wide.dtype)).astype(x.dtype)
 
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        return op.expanded(op.Div(dy, op.ratio(x, y, dy)), x)
+
 
 class ReduceProd(_Reduction, since=18):
     """The product; integers wrap around. Of nothing, 1."""
@@ -126,6 +172,16 @@ class ReduceProd(_Reduction, since=18):
 
     def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
         return np.multiply.reduce(x, axis=axes, dtype=x.dtype, keepdims=True)
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        zero = op.same(x, 0.0)
+        zeros = self._again(op, "ReduceSum", op.cast(zero, op.dtype(x)), axes)
+        others = self._again(op, "ReduceProd", op.Where(zero, 1.0, x), axes)
+        alone = op.And(zero, op.same(zeros, 1.0))
+        # the product of the other elements: Y / X, but for zeros
+        product = op.Where(op.same(zeros, 0.0), op.Div(others, op.Where(zero, 1.0, x)), 0.0)
+        result: Value = op.Mul(dy, op.Where(alone, others, product))
+        return result
 
 
 class ReduceMax(_Reduction, since=20):
@@ -146,6 +202,11 @@ class ReduceMax(_Reduction, since=20):
             return _symbolic_extreme(maximum, x, axes)
         return np.maximum.reduce(x, axis=axes, keepdims=True, initial=_bound(x.dtype, "min"))
 
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        mask = op.cast(op.same(x, y), op.dtype(x))
+        result: Value = op.Mul(op.Div(dy, self._again(op, "ReduceSum", mask, axes)), mask)
+        return result
+
 
 class ReduceMin(_Reduction, since=20):
     """The least; NaN where one is. Of nothing, the greatest value of the type."""
@@ -158,6 +219,11 @@ class ReduceMin(_Reduction, since=20):
         if x.dtype == object:
             return _symbolic_extreme(minimum, x, axes)
         return np.minimum.reduce(x, axis=axes, keepdims=True, initial=_bound(x.dtype, "max"))
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        mask = op.cast(op.same(x, y), op.dtype(x))
+        result: Value = op.Mul(op.Div(dy, self._again(op, "ReduceSum", mask, axes)), mask)
+        return result
 
 
 def _bound(dtype: np.dtype[Any], which: str) -> Any:
@@ -175,15 +241,35 @@ def _symbolic_extreme(function: Any, x: Array, axes: tuple[int, ...]) -> Any:
 class ReduceL1(_Reduction, since=18):
     """The sum of absolute values; integers wrap around. Of nothing, 0."""
 
+    body_since = 18
+
     def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
         return _sum(np.abs(x), axes)
+
+    def body(self, op: BodyBuilder, data: Value, axes: Value | None = None) -> Any:
+        return self.summed(op, op.Abs(data), axes)
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        result: Value = op.Mul(dy, op.Sign(x))
+        return result
 
 
 class ReduceL2(_Reduction, since=18):
     """The square root of the sum of squares. Of nothing, 0."""
 
+    body_since = 18
+
     def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
         return np.sqrt(_total(np.square(_floating(x)), axes))
+
+    def body(self, op: BodyBuilder, data: Value, axes: Value | None = None) -> Any:
+        x = _in_floating(op, data)
+        return op.cast_like(op.Sqrt(self.summed(op, op.Mul(x, x), axes)), data)
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        zero = op.same(y, 0.0)
+        result: Value = op.Mul(op.Where(zero, 0.0, op.Div(dy, op.Where(zero, 1.0, y))), x)
+        return result
 
 
 class ReduceLogSum(_Reduction, since=28):
@@ -191,9 +277,18 @@ class ReduceLogSum(_Reduction, since=28):
 
     T = types.FLOATS_BFLOAT16
     history = past(18, T=types.HIGH_BFLOAT16), *_BEFORE_18
+    body_since = 18
 
     def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
         return np.log(_total(x, axes))
+
+    def body(self, op: BodyBuilder, data: Value, axes: Value | None = None) -> Any:
+        total = self.summed(op, _in_floating(op, data), axes)
+        return op.cast_like(op.Log(total), data)
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        result: Value = op.expanded(op.Div(dy, self._again(op, "ReduceSum", x, axes)), x)
+        return result
 
 
 class ReduceLogSumExp(_Reduction, since=28):
@@ -201,6 +296,7 @@ class ReduceLogSumExp(_Reduction, since=28):
 
     T = types.FLOATS_BFLOAT16
     history = ReduceLogSum.history
+    body_since = 18
 
     def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
         x = _floating(x)
@@ -208,12 +304,41 @@ class ReduceLogSumExp(_Reduction, since=28):
         shift = np.where(np.isfinite(most), most, 0)
         return np.log(_total(np.exp(x - shift), axes)) + shift
 
+    def body(self, op: BodyBuilder, data: Value, axes: Value | None = None) -> Any:
+        # log(sum(exp(x))) -> log(sum(exp(x - shift))) + shift, with the greatest x as shift
+        x = _in_floating(op, data)
+        noop = self.noop_with_empty_axes
+        shift = self._finite(op, op.ReduceMax(x, axes, keepdims=1, noop_with_empty_axes=noop))
+        total = self.summed(op, op.Exp(op.Sub(x, shift)), axes)
+        if not self.keepdims:
+            shift = self._finite(op, op.ReduceMax(x, axes, keepdims=0, noop_with_empty_axes=noop))
+        return op.cast_like(op.Add(op.Log(total), shift), data)
+
+    def _finite(self, op: BodyBuilder, x: Value) -> Value:
+        zero = op.like(0, x)
+        chosen: Value = op.Where(op.Equal(op.Sub(x, x), zero), x, zero)
+        return chosen
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        result: Value = op.Mul(dy, op.Exp(op.Sub(x, y)))
+        return result
+
 
 class ReduceSumSquare(_Reduction, since=18):
     """The sum of squares; integers wrap around. Of nothing, 0."""
 
+    body_since = 18
+
     def reduce(self, x: Array, axes: tuple[int, ...]) -> Any:
         return _sum(np.square(x), axes)
+
+    def body(self, op: BodyBuilder, data: Value, axes: Value | None = None) -> Any:
+        x = op.wide(data)
+        return op.cast_like(self.summed(op, op.Mul(x, x), axes), data)
+
+    def pulled(self, op: Writer, dy: Value, x: Value, y: Value, axes: Value | None) -> Value:
+        result: Value = op.Mul(op.Mul(dy, 2.0), x)
+        return result
 
 
 class _Arg(Operator):
@@ -319,6 +444,10 @@ class CumSum(_Cumulative, since=14):
     def compute(self, x: Array) -> Any:
         return np.add.accumulate(x, axis=0, dtype=x.dtype)
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (_, axis) = grads, inputs
+        return [op.CumSum(dy, axis, exclusive=self.exclusive, reverse=1 - self.reverse), None]
+
 
 class CumProd(_Cumulative, since=26):
     """The running product; integers wrap around."""
@@ -328,3 +457,9 @@ class CumProd(_Cumulative, since=26):
 
     def compute(self, x: Array) -> Any:
         return np.multiply.accumulate(x, axis=0, dtype=x.dtype)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, axis), (y,) = grads, inputs, outputs
+        options = {"exclusive": self.exclusive, "reverse": 1 - self.reverse}
+        # each running product over the element is the product of the others in it
+        return [op.Div(op.CumSum(op.Mul(dy, y), axis, **options), x), None]

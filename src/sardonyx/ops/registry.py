@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from sardonyx.errors import UnsupportedError
+from sardonyx.errors import UnsupportedError, quote
 from sardonyx.ir.model import canonical_domain
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ NEWEST_OPSET: Final = {
 }
 """The newest released version of each domain of the standard."""
 
+_LONGEST_NAME: Final = 64
+"""Characters of the longest name that similar ones are looked for."""
+
 _FAMILIES: Final[dict[str, dict[str, str]]] = {
     "": {
         "attention": "Attention RotaryEmbedding SwiGLU TensorScatter",
@@ -39,7 +42,8 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "conv": "Conv ConvInteger ConvTranspose",
         "einsum": "Einsum",
         "matmul": "Gemm MatMul MatMulInteger",
-        "normalization": "BatchNormalization Dropout GroupNormalization InstanceNormalization LRN "
+        "dropout": "Dropout",
+        "normalization": "BatchNormalization GroupNormalization InstanceNormalization LRN "
         "LayerNormalization LpNormalization MeanVarianceNormalization RMSNormalization",
         "pool": "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool",
         "quantization": "DequantizeLinear DynamicQuantizeLinear QuantizeLinear",
@@ -70,7 +74,7 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare",
     },
     "ai.onnx.preview": {"flex_attention": "FlexAttention"},
-    "ai.onnx.preview.training": {"optimizer": "Adagrad Adam Momentum"},
+    "ai.onnx.preview.training": {"gradient": "Gradient", "optimizer": "Adagrad Adam Momentum"},
     "ai.onnx.ml": {
         "ml_features": "ArrayFeatureExtractor Binarizer FeatureVectorizer Imputer Normalizer "
         "OneHotEncoder Scaler",
@@ -93,13 +97,15 @@ def _module_of() -> dict[tuple[str, str], str]:
     }
 
 
-@cache
 def find(domain: str, name: str) -> type[Operator] | None:
     """The class of operator `name` of `domain` (``""`` is ai.onnx), or None."""
     domain = canonical_domain(domain)
     module = _module_of().get((domain, name))
-    if module is None:
-        return None
+    return None if module is None else _load(module, name)
+
+
+@cache
+def _load(module: str, name: str) -> type[Operator]:
     loaded = import_module(f"sardonyx.ops.{module}")
     operator: type[Operator] = getattr(loaded, name)
     return operator
@@ -109,13 +115,22 @@ def get(domain: str, name: str) -> type[Operator]:
     """The class of operator `name` of `domain`; raises `UnsupportedError` where there is none."""
     found = find(domain, name)
     if found is None:
-        known = [other for where, other in _module_of() if where == canonical_domain(domain)]
-        close = get_close_matches(name, known, 3)
+        close = _similar(canonical_domain(domain), name)
         raise UnsupportedError(
-            f"no operator {name!r} in domain '{domain or 'ai.onnx'}'",
+            f"no operator {quote(name)} in domain {quote(domain or 'ai.onnx')}",
             hint=f"did you mean {' or '.join(close)}?" if close else None,
         )
     return found
+
+
+@lru_cache(maxsize=256)
+def _similar(domain: str, name: str) -> list[str]:
+    """Names like a misspelt one; only those with its first letter, since files may misspell all."""
+    if len(name) > _LONGEST_NAME:
+        return []
+    first = name[:1].upper()
+    known = [other for where, other in _module_of() if where == domain and other[0] == first]
+    return get_close_matches(name, known, 3)
 
 
 def names() -> list[tuple[str, str]]:

@@ -11,12 +11,14 @@ import numpy as np
 
 from sardonyx.dims import Dim
 from sardonyx.dtypes import BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16, INT32, INT64
-from sardonyx.errors import InferenceError, quote
+from sardonyx.errors import InferenceError, UnsupportedError, quote
 from sardonyx.ir.node import AttributeType
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
+from sardonyx.ops.moving import moved_back
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
+from sardonyx.ops.resize_gradients import changing, interpolated_back, row_scale
 from sardonyx.ops.schema import ABSENT, REQUIRED, Input, Output, attribute, past, was_attribute
 from sardonyx.ops.windows import check_bytes
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 _MODES = ("nearest", "linear", "cubic")
 _COORDINATES = (
@@ -432,6 +437,55 @@ class Resize(Operator, since=19):
             raise InferenceError("Resize: roi holds values that are not finite")
         return values[:count], values[count:]
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, roi, scales, sizes) = grads, inputs
+        if self.coordinate_transformation_mode == "tf_crop_and_resize":
+            raise UnsupportedError("Resize of regions has no gradient rule")
+        if self.mode != "nearest":
+            return [self._interpolated_back(op, dy, x, scales, sizes), None, None, None]
+        options = {
+            "axes": self.axes,
+            "coordinate_transformation_mode": self.coordinate_transformation_mode,
+            "keep_aspect_ratio_policy": self.keep_aspect_ratio_policy,
+            "nearest_mode": self.nearest_mode,
+        }
+
+        def pick(places: Value) -> Value:
+            result: Value = op.Resize(places, roi, scales, sizes, mode="nearest", **options)
+            return result
+
+        return [moved_back(op, dy, x, pick), None, None, None]
+
+    def _interpolated_back(
+        self, op: Writer, dy: Value, x: Value, scales: Any, sizes: Value | None
+    ) -> Value:
+        by_sizes = sizes is not None and op.known_ints(op.size(sizes)) != [0]
+        if by_sizes and self.keep_aspect_ratio_policy != "stretch":
+            raise UnsupportedError(
+                "Resize that keeps the aspect ratio has no gradient rule", hint="give scales"
+            )
+        options = {
+            "mode": self.mode,
+            "antialias": self.antialias,
+            "coordinate_transformation_mode": self.coordinate_transformation_mode,
+            "cubic_coeff_a": self.cubic_coeff_a,
+            "exclude_outside": self.exclude_outside,
+        }
+        axes = self._axes(op.rank(x))
+        used = changing(op, None if by_sizes else scales, len(axes))
+
+        def matrix_of(place: int, identity: Value) -> Value:
+            index = used[place]
+            target: list[Any] = [None, None]
+            if by_sizes:
+                target[1] = op.sizes(op.size(dy, axes[index]), op.size(x, axes[index]))
+            else:
+                target[0] = row_scale(op, scales, index)
+            result: Value = op.Resize(identity, None, *target, **options)
+            return result
+
+        return interpolated_back(op, dy, x, [axes[index] for index in used], matrix_of)
+
 
 def _only_changing(lines: dict[int, _Line], sampling: _Sampling) -> dict[int, _Line]:
     if sampling.coordinates in {"tf_crop_and_resize", "tf_half_pixel_for_nn"}:
@@ -492,3 +546,16 @@ class Upsample(Operator, since=10):
             for axis, factor in enumerate(factors)
         }
         return _resample(X, _only_changing(lines, sampling), sampling, 0.0)
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        (dy,), (x, scales) = grads, inputs
+        if scales is None:
+            raise UnsupportedError("Upsample-1 has no gradient rule", hint="convert the model")
+        used = changing(op, scales, op.rank(x))
+
+        def matrix_of(place: int, identity: Value) -> Value:
+            pair = row_scale(op, scales, used[place])
+            result: Value = op.Upsample(identity, pair, mode=self.mode)
+            return result
+
+        return [interpolated_back(op, dy, x, used, matrix_of), None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from sardonyx.ir.node import AttributeType
@@ -194,6 +195,16 @@ class Schema:
     def max_outputs(self) -> int | None:
         """Most outputs a node may have; None is any number."""
         return _most(tuple(self.outputs.values()))
+
+    def takes_plainly(self, count: int) -> bool:
+        """Whether `count` inputs are, as they are, what the operator's methods take."""
+        if count == len(self.slots):
+            return self._are_slots_inputs
+        return count > len(self.slots) and self._are_slots_inputs and self.max_inputs is None
+
+    @cached_property
+    def _are_slots_inputs(self) -> bool:
+        return self.slots == tuple(range(len(self.inputs)))
 
     def allowed(self, param: Param) -> frozenset[Type]:
         """The types that `param` may have."""

@@ -8,20 +8,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sardonyx import dtypes
+from sardonyx.dims import symbol_atoms
 from sardonyx.dtypes import BOOL, FLOAT, INT64
 from sardonyx.errors import ExecutionError, InferenceError
 from sardonyx.ir.graph import Graph  # noqa: TC001 - attribute annotations are evaluated
 from sardonyx.ir.types import OptionalType, SequenceType, TensorType, Type
 from sardonyx.ops import types
 from sardonyx.ops.data import Concat
-from sardonyx.ops.fact import Fact
+from sardonyx.ops.fact import UNKNOWN, Fact
+from sardonyx.ops.fitting import compact
 from sardonyx.ops.operator import ControlFlow, Operator
 from sardonyx.ops.schema import Input, Output, past
-from sardonyx.ops.symbolic import constant_ints, join_types, normalized
+from sardonyx.ops.symbolic import constant_ints, contents, join_types, normalized, sequence_fact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
+
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.types import DimLike
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
     from sardonyx.ops.operator import GraphInfer, GraphRun
+
+_LONGEST = 128
+"""Most pieces that inference lists one by one."""
 
 _TENSORS = types.ALL_BEFORE_BFLOAT16
 _SEQUENCES = types.sequences(_TENSORS)
@@ -38,6 +49,16 @@ def _element(op_type: str, fact: Fact) -> Type | None:
 
 def _sequence_of(element: Type | None) -> Fact:
     return Fact(None if element is None else SequenceType(element))
+
+
+def _place(position: Fact | None, count: int, default: int) -> int | None:
+    """Where a known position is in a sequence of `count`; None where data decides."""
+    if position is None:
+        return default
+    places = constant_ints(position)
+    if places is None or len(places) != 1:
+        return None
+    return places[0] + count if places[0] < 0 else places[0]
 
 
 def _position(op_type: str, position: Array, low: int, high: int) -> int:
@@ -57,10 +78,11 @@ class SequenceConstruct(Operator, since=11):
     T, S = _TENSORS, _SEQUENCES
 
     def infer(self, *inputs: Fact) -> Fact:
-        return _sequence_of(reduce(join_types, [fact.type for fact in inputs]))
+        element = reduce(join_types, [fact.type for fact in inputs])
+        return sequence_fact(_sequence_of(element).type, inputs)
 
     def reference(self, *inputs: Array) -> list[Array]:
-        return list(inputs)
+        return [compact(tensor) for tensor in inputs]
 
 
 class SequenceEmpty(Operator, since=11):
@@ -72,7 +94,7 @@ class SequenceEmpty(Operator, since=11):
 
     def infer(self) -> Fact:
         dtype = FLOAT if self.dtype is None else dtypes.from_code(self.dtype)
-        return _sequence_of(TensorType(dtype))
+        return sequence_fact(SequenceType(TensorType(dtype)), ())
 
     def reference(self) -> list[Array]:
         return []
@@ -86,7 +108,15 @@ class SequenceAt(Operator, since=11):
     S, T, Tind = _SEQUENCES, _TENSORS, types.INDICES
 
     def infer(self, input_sequence: Fact, position: Fact) -> Fact:
-        return Fact(_element("SequenceAt", input_sequence))
+        element, elements = _element("SequenceAt", input_sequence), input_sequence.elements
+        places = constant_ints(position)
+        if elements is None or places is None or len(places) != 1:
+            return Fact(element)
+        if not -len(elements) <= places[0] < len(elements):
+            raise InferenceError(
+                f"SequenceAt position {places[0]} in a sequence of {len(elements)} tensors"
+            )
+        return elements[places[0]]
 
     def reference(self, input_sequence: list[Array], position: Array) -> Array:
         size = len(input_sequence)
@@ -102,8 +132,13 @@ class SequenceInsert(Operator, since=11):
     S, T, Tind = _SEQUENCES, _TENSORS, types.INDICES
 
     def infer(self, input_sequence: Fact, tensor: Fact, position: Fact | None) -> Fact:
-        element = _element("SequenceInsert", input_sequence)
-        return _sequence_of(join_types(element, tensor.type))
+        element, elements = _element("SequenceInsert", input_sequence), input_sequence.elements
+        if elements is None:
+            return _sequence_of(join_types(element, tensor.type))
+        joined = tensor.type if not elements else join_types(element, tensor.type)
+        place = _place(position, len(elements), len(elements))
+        longer = None if place is None else [*elements[:place], tensor, *elements[place:]]
+        return sequence_fact(_sequence_of(joined).type, longer)
 
     def reference(
         self, input_sequence: list[Array], tensor: Array, position: Array | None
@@ -111,7 +146,7 @@ class SequenceInsert(Operator, since=11):
         size = len(input_sequence)
         place = size if position is None else _position("SequenceInsert", position, -size, size)
         result = list(input_sequence)
-        result.insert(place, tensor)
+        result.insert(place, compact(tensor))
         return result
 
 
@@ -123,7 +158,12 @@ class SequenceErase(Operator, since=11):
     S, Tind = _SEQUENCES, types.INDICES
 
     def infer(self, input_sequence: Fact, position: Fact | None) -> Fact:
-        return _sequence_of(_element("SequenceErase", input_sequence))
+        known = _sequence_of(_element("SequenceErase", input_sequence)).type
+        elements = input_sequence.elements
+        place = None if elements is None else _place(position, len(elements), len(elements) - 1)
+        if elements is None or place is None or not 0 <= place < len(elements):
+            return Fact(known)
+        return sequence_fact(known, [*elements[:place], *elements[place + 1 :]])
 
     def reference(self, input_sequence: list[Array], position: Array | None) -> list[Array]:
         size = len(input_sequence)
@@ -142,6 +182,8 @@ class SequenceLength(Operator, since=11):
 
     def infer(self, input_sequence: Fact) -> Fact:
         _element("SequenceLength", input_sequence)
+        if input_sequence.elements is not None:
+            return Fact.constant(np.array(len(input_sequence.elements), np.int64))
         return Fact.tensor(INT64, ())
 
     def reference(self, input_sequence: list[Array]) -> Array:
@@ -167,20 +209,30 @@ class SplitToSequence(Operator, since=24):
         if input.shape is None:
             return _sequence_of(TensorType(input.dtype))
         axis = normalized("SplitToSequence", self.axis, len(input.shape))
-        shape = list(input.shape)
-        if split is None:
-            shape[axis : axis + 1] = [1] if self.keepdims else []
-        else:
-            shape[axis] = self._piece(shape[axis], split)
-        return _sequence_of(TensorType(input.dtype, tuple(shape)))
-
-    def _piece(self, size: Any, split: Fact) -> int | None:
-        sizes = constant_ints(split)
+        before, after = input.shape[:axis], input.shape[axis + 1 :]
+        sizes = self._pieces(input.shape[axis], split)
         if sizes is None:
+            alike: DimLike = 1 if split is None else None
+            parts = () if split is None and not self.keepdims else (alike,)
+            return _sequence_of(TensorType(input.dtype, (*before, *parts, *after)))
+        if split is None and not self.keepdims:
+            pieces = [Fact.tensor(input.dtype, (*before, *after))] * len(sizes)
+        else:
+            pieces = [Fact.tensor(input.dtype, (*before, size, *after)) for size in sizes]
+        if not pieces:
+            return sequence_fact(SequenceType(TensorType(input.dtype)), ())
+        known = _sequence_of(reduce(join_types, [piece.type for piece in pieces])).type
+        return sequence_fact(known, pieces)
+
+    def _pieces(self, size: DimLike, split: Fact | None) -> Sequence[DimLike] | None:
+        """The sizes of the pieces, where their number is known."""
+        if split is not None and split.rank != 0:
+            return contents(split) if split.rank == 1 else None
+        steps = [1] if split is None else constant_ints(split)
+        if steps is None or steps[0] < 1 or not isinstance(size, int):
             return None
-        if split.rank == 0 and (not isinstance(size, int) or sizes[0] < 1 or size % sizes[0]):
-            return None
-        return sizes[0] if sizes and len(set(sizes)) == 1 else None
+        whole, rest = divmod(size, steps[0])
+        return [steps[0]] * whole + [rest] * (rest > 0) if whole <= _LONGEST else None
 
     def reference(self, input: Array, split: Array | None) -> list[Array]:
         axis = normalized("SplitToSequence", self.axis, input.ndim)
@@ -216,11 +268,15 @@ class ConcatFromSequence(Operator, since=11):
         element = _element("ConcatFromSequence", input_sequence)
         if not isinstance(element, TensorType):
             return Fact()
+        elements = input_sequence.elements
+        if elements and not self.new_axis:
+            return Concat(axis=self.axis, version=13).infer(*elements)
         if element.shape is None:
             return Fact.tensor(element.dtype)
         shape = list(element.shape)
         axis = normalized("ConcatFromSequence", self.axis, len(shape) + bool(self.new_axis))
-        shape[axis : axis + (not self.new_axis)] = [None]
+        count = len(elements) if elements and self.new_axis else None
+        shape[axis : axis + (not self.new_axis)] = [count]
         return Fact.tensor(element.dtype, shape)
 
     def reference(self, input_sequence: list[Array]) -> Array:
@@ -240,25 +296,65 @@ class SequenceMap(ControlFlow, since=17):
     additional_inputs = Input("V", variadic=True, min_arity=0, homogeneous=False)
     out_sequence = Output("S", variadic=True, homogeneous=False)
     S, V = _SEQUENCES, (*_SEQUENCES, *_TENSORS)
-    body: Graph
+    body_: Graph
 
     def infer(self, infer_graph: GraphInfer, *inputs: Fact) -> tuple[Fact, ...]:
         elements = [
             Fact(fact.type.element) if isinstance(fact.type, SequenceType) else fact
             for fact in inputs
         ]
-        return tuple([_sequence_of(fact.type) for fact in infer_graph(self.body, elements)])
+        outside = {
+            atom
+            for fact in inputs
+            if not isinstance(fact.type, SequenceType)
+            for dim in fact.shape or ()
+            if dim is not None
+            for atom in symbol_atoms(dim)
+        }
+        results = infer_graph(self.body_, elements)
+        return tuple([_sequence_of(_without_others(fact.type, outside)) for fact in results])
 
     def reference(self, run_graph: GraphRun, *inputs: Any) -> tuple[list[Array], ...]:
         size = len(inputs[0])
         if any(isinstance(given, list) and len(given) != size for given in inputs):
             raise ExecutionError(f"SequenceMap requires all sequences to have length {size}")
-        outputs: tuple[list[Array], ...] = tuple([] for _ in self.body.outputs)
+        outputs: tuple[list[Array], ...] = tuple([] for _ in self.body_.outputs)
         for index in range(size):
             given = [part[index] if isinstance(part, list) else part for part in inputs]
-            for collected, value in zip(outputs, run_graph(self.body, given), strict=True):
+            for collected, value in zip(outputs, run_graph(self.body_, given), strict=True):
                 collected.append(value)
         return outputs
+
+    def body(self, op: BodyBuilder, *inputs: Value) -> tuple[Value, ...]:
+        counter, condition = Fact.tensor(INT64, ()), Fact.tensor(BOOL, ())
+        unknown = [(f"sequence_{k}", UNKNOWN) for k in range(len(self.body_.outputs))]
+        inner = op.inner("body", [("index", counter), ("condition", condition), *unknown])
+        index, goes_on, *collected = inner.graph.inputs
+        elements = [
+            inner.SequenceAt(value, index) if isinstance(op.type(value), SequenceType) else value
+            for value in inputs
+        ]
+        inner.graph.outputs.append(inner.Identity(goes_on))
+        empty = []
+        for value, sequence in zip(inner.inline(self.body_, elements), collected, strict=True):
+            dtype = inner.dtype(value)
+            inner.known[sequence] = Fact(SequenceType(TensorType(dtype)))
+            sequence.type = SequenceType(TensorType(dtype))
+            inner.graph.outputs.append(inner.SequenceInsert(sequence, value))
+            empty.append(op.SequenceEmpty(dtype=dtype.code))
+        length = op.SequenceLength(inputs[0])
+        made = op.Loop(length, None, *empty, body=inner.graph, _outputs=len(empty))
+        return made if isinstance(made, tuple) else (made,)
+
+
+def _without_others(known: Type | None, symbols: AbstractSet[object]) -> Type | None:
+    """The type with only those dims that `symbols` say: others may differ in each element."""
+    if not isinstance(known, TensorType) or known.shape is None:
+        return known if isinstance(known, TensorType) else None
+    shape = tuple(
+        [None if dim is not None and symbol_atoms(dim) - symbols else dim for dim in known.shape]
+    )
+    return TensorType(known.dtype, shape)
 
 
 _OPTIONALS = (*types.optionals(_TENSORS), *types.optionals(_SEQUENCES))

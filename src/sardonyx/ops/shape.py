@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sardonyx.dims import known_equal
+from sardonyx.dims import Dim, known_equal, symbol_atoms
 from sardonyx.dtypes import INT64
 from sardonyx.errors import ExecutionError, InferenceError
 from sardonyx.ir.node import AttributeType
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike
     from sardonyx.ir.types import Shape as Dims
+    from sardonyx.ops.operator import Values
+    from sardonyx.ops.writer import Writer
 
 _WIDENED = (
     past(24, T=types.ALL_FLOAT8E8M0),
@@ -72,6 +74,9 @@ class Identity(Operator, since=25):
 
     def reference(self, input: Array) -> Array:
         return input
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return list(grads)
 
 
 class Shape(Operator, since=25):
@@ -145,6 +150,7 @@ class Reshape(Operator, since=25):
         target = contents(shape)
         if target is None:
             return Fact.tensor(data.dtype)
+        target = [None if _may_be_a_code(dim) else dim for dim in target]
         try:
             return Fact.tensor(data.dtype, self._dims(data.shape, target))
         except InferenceError as error:
@@ -194,6 +200,14 @@ class Reshape(Operator, since=25):
                 f"Reshape: data of shape {list(data.shape)} cannot take shape {target}"
             ) from None
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [op.reshaped(grads[0], inputs[0]), None]
+
+
+def _may_be_a_code(dim: DimLike) -> bool:
+    """Whether a size that data decides may be one that Reshape reads as something else."""
+    return isinstance(dim, Dim) and any(atom.range[0] is None for atom in symbol_atoms(dim))
+
 
 class Flatten(Operator, since=25):
     """`input` as a matrix: the dimensions before `axis`, and those from it on, as one each."""
@@ -229,6 +243,9 @@ class Flatten(Operator, since=25):
         outer, inner = self._split(input.shape)
         return input.reshape(math.prod(outer), math.prod(inner))  # type: ignore[arg-type]
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [op.reshaped(grads[0], inputs[0])]
+
 
 class Transpose(Operator, since=25):
     """`data` with its dimensions in the order of `perm`, reversed without one."""
@@ -260,6 +277,10 @@ class Transpose(Operator, since=25):
     def reference(self, data: Array) -> Array:
         return np.transpose(data, self._order(data.ndim))
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        order = self._order(op.rank(inputs[0]))
+        return [op.Transpose(grads[0], perm=[order.index(axis) for axis in range(len(order))])]
+
 
 class Unsqueeze(Operator, since=25):
     """`data` with dimensions of size 1 put at positions `axes` of the result."""
@@ -285,6 +306,9 @@ class Unsqueeze(Operator, since=25):
 
     def reference(self, data: Array, axes: Array) -> Array:
         return _reshaped(data, _unsqueezed(data.shape, axes.reshape(-1)))
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [op.reshaped(grads[0], inputs[0]), None]
 
 
 def _reshaped(data: Array, shape: Any) -> Array:
@@ -333,6 +357,9 @@ class Squeeze(Operator, since=25):
         places = np.flatnonzero(np.array(data.shape) == 1) if axes is None else axes.reshape(-1)
         return _reshaped(data, _squeezed(data.shape, places))
 
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [op.reshaped(grads[0], inputs[0]), None]
+
 
 def _squeezed(shape: Dims, axes: Iterable[int]) -> Dims:
     gone = normalized_axes("Squeeze", axes, len(shape))
@@ -372,3 +399,6 @@ class Expand(Operator, since=13):
         sizes = [int(dim) for dim in result or ()]  # type: ignore[arg-type]
         check_size("Expand", sizes, input.itemsize)
         return np.array(np.broadcast_to(input, sizes))
+
+    def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
+        return [op.sum_to(grads[0], inputs[0]), None]

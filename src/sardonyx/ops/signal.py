@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sardonyx.dtypes import DType
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike, Shape
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
 
 _COMPLEX_BYTES: Final = 16
 
@@ -107,7 +109,10 @@ class DFT(Operator, since=20):
         _check_parts("DFT", "input", input.shape, allowed)
         last = 1 if restores else 2
         if not isinstance(given, int):
-            return Fact.tensor(input.dtype, (*(None,) * (rank - 1), last))
+            sizes: list[DimLike] = list(input.shape[:-1])
+            if self.onesided or dft_length is not None:
+                sizes = [None] * (rank - 1)
+            return Fact.tensor(input.dtype, (*sizes, last))
         length = _known("DFT", "dft_length", dft_length)
         if dft_length is None:
             length = input.shape[place]
@@ -225,7 +230,8 @@ class STFT(Operator, since=17):
             if window is not None:
                 framed = framed * widen(window)
             if not framed.size:
-                terms = np.zeros(framed.shape, np.complex128)[..., : length // 2 + 1]
+                count = length // 2 + 1 if self.onesided else length
+                terms = np.zeros((*framed.shape[:-1], count), np.complex128)
             elif self.onesided:
                 terms = np.fft.rfft(framed.real, axis=2)
             else:
@@ -281,6 +287,24 @@ class _Window(Operator):
             for index, factor in enumerate(self.coefficients())
         ]
         return _as(np.sum(terms, axis=0), dtype)
+
+    def body(self, op: BodyBuilder, size: Value) -> Any:
+        count = op.cast(op.reshape(size, 1), dtypes.INT64)
+        one = np.ones(1)
+        period = op.cast(count, dtypes.DOUBLE)
+        if not self.periodic:
+            period = op.Sub(period, one)
+        is_single = op.Less(period, one)
+        step = op.Div(np.array([2 * np.pi]), op.Where(is_single, one, period))
+        angle = op.Mul(op.cast(op.indices(count), dtypes.DOUBLE), step)
+        total, sign = None, 1
+        for k, factor in enumerate(self.coefficients()):
+            wave = np.float64(1) if k == 0 else op.Cos(op.Mul(angle, np.float64(k)))
+            term = op.Mul(np.float64(sign * factor), wave)
+            total, sign = term if total is None else op.Add(total, term), -sign
+        window = op.Where(is_single, one, total)
+        dtype = _datatype(self.op_type, self.output_datatype)
+        return op.cast(op.cast(window, dtypes.FLOAT) if dtype.is_integer else window, dtype)
 
 
 class HannWindow(_Window, since=17):

@@ -15,11 +15,14 @@ from sardonyx.ops.fact import Fact
 from sardonyx.ops.numeric import widen
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.schema import ABSENT, REQUIRED, Input, Output, attribute, past
-from sardonyx.ops.symbolic import normalized, product
+from sardonyx.ops.symbolic import most_of, normalized, product, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.types import DimLike
+    from sardonyx.ops.writer import Writer
 
 
 class TopK(Operator, since=24):
@@ -72,6 +75,15 @@ class TopK(Operator, since=24):
         indices = np.take(order, np.arange(count), axis).astype(np.int64)
         return np.take_along_axis(X, indices, axis), indices
 
+    def gradient(
+        self, op: Writer, grads: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any]
+    ) -> Sequence[Any]:
+        dy, x = grads[0], inputs[0]
+        if dy is None:
+            return [None, None]
+        indices = op.with_output(outputs[0], 1, "indices")
+        return [op.ScatterElements(op.zeros_like(x), indices, dy, axis=self.axis), None]
+
 
 class Unique(Operator, since=28):
     """The distinct elements, or slices along `axis`, with where and how often they occur.
@@ -91,20 +103,22 @@ class Unique(Operator, since=28):
 
     def infer(self, X: Fact) -> tuple[Fact, ...]:
         inverse: DimLike = None
-        shape: tuple[DimLike, ...] | None = (None,)
+        if X.shape is not None and self.axis is None:
+            inverse = product(X.shape)
+        elif X.shape is not None and self.axis is not None:
+            axis = normalized("Unique", self.axis, len(X.shape))
+            inverse = X.shape[axis]
+        count = unknown("how many elements of X are distinct", 0, most_of(inverse))
+        shape: tuple[DimLike, ...] | None = (count,)
         if self.axis is not None:
             shape = None
             if X.shape is not None:
-                axis = normalized("Unique", self.axis, len(X.shape))
-                inverse = X.shape[axis]
-                shape = (*X.shape[:axis], None, *X.shape[axis + 1 :])
-        elif X.shape is not None:
-            inverse = product(X.shape)
+                shape = (*X.shape[:axis], count, *X.shape[axis + 1 :])
         return (
             Fact.tensor(X.dtype, shape),
-            Fact.tensor(INT64, (None,)),
+            Fact.tensor(INT64, (count,)),
             Fact.tensor(INT64, (inverse,)),
-            Fact.tensor(INT64, (None,)),
+            Fact.tensor(INT64, (count,)),
         )
 
     def reference(self, X: Array) -> tuple[Array, ...]:
@@ -152,7 +166,7 @@ class NonMaxSuppression(Operator, since=11):
                 f"NonMaxSuppression requires boxes and scores of rank 3, got "
                 f"{shape_text(boxes.shape)} and {shape_text(scores.shape)}"
             )
-        return Fact.tensor(INT64, (None, 3))
+        return Fact.tensor(INT64, (unknown("how many boxes are kept"), 3))
 
     def reference(
         self,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sardonyx import limits
-from sardonyx.dims import Dim, bounds, divide_exact, known_equal
+from sardonyx.dims import Dim, bounds, divide_exact, known_equal, symbol
 from sardonyx.errors import ExecutionError, InferenceError
 from sardonyx.ir.types import OptionalType, SequenceType, SparseTensorType, TensorType
 from sardonyx.ops.fact import Fact
@@ -33,17 +33,33 @@ __all__ = [
     "join",
     "join_shapes",
     "join_types",
+    "most_of",
     "multiply",
     "normalized",
     "normalized_axes",
     "product",
+    "sequence_fact",
     "subtract",
     "unify",
+    "unknown",
     "value_length",
 ]
 
 
 _LONGEST = limits.DEFAULT.rank * 2
+
+
+UNNAMED = "?"
+"""How the names of symbols begin that no file may use: dims that inference has no name for."""
+
+
+def unknown(what: str, lower: int | None = 0, upper: int | None = None) -> Dim:
+    """A dim that only data decides, within [lower, upper]; `what` says in words what it is.
+
+    Within the outputs of one node the same words are the same dim; the driver gives each node
+    a symbol of its own for it.
+    """
+    return symbol(UNNAMED + what, lower, upper)
 
 
 def exact(function: Callable[..., Any], *dims: DimLike) -> DimLike:
@@ -95,6 +111,11 @@ def divide(total: DimLike, part: DimLike) -> DimLike:
     if isinstance(total, int) and isinstance(part, int):
         raise InferenceError(f"{total} elements do not divide by {part}")
     return exact(lambda x, y: x // y, total, part)
+
+
+def most_of(dim: DimLike) -> int | None:
+    """The greatest number that `dim` can be, where there is one."""
+    return None if dim is None else bounds(dim)[1]
 
 
 def is_negative(dim: int | Dim) -> bool | None:
@@ -191,9 +212,34 @@ def join_types(a: Type | None, b: Type | None) -> Type | None:
 
 
 def join(a: Fact, b: Fact) -> Fact:
-    """What is true of both facts; contents stay where they are the same."""
-    joined = join_types(a.type, b.type)
-    return Fact(joined, a.value if _same_contents(a.value, b.value) else None)
+    """What is true of both facts; contents stay where they are the same.
+
+    An empty sequence says nothing of its elements, so the other one's type is true of both.
+    """
+    if a.elements is not None and b.elements is not None and len(a.elements) == len(b.elements):
+        pairs = zip(a.elements, b.elements, strict=True)
+        return sequence_fact(join_sequences(a, b), [join(x, y) for x, y in pairs])
+    return Fact(join_sequences(a, b), a.value if _same_contents(a.value, b.value) else None)
+
+
+def join_sequences(a: Fact, b: Fact) -> Type | None:
+    """The type that is true of both facts, which may be of sequences."""
+    for empty, other in ((a, b), (b, a)):
+        if empty.elements == () and _element_dtype(empty.type) is _element_dtype(other.type):
+            return other.type
+    return join_types(a.type, b.type)
+
+
+def sequence_fact(known: Type | None, elements: Sequence[Fact] | None) -> Fact:
+    """The fact of a sequence of `elements`, of type `known`; of many, only the type is kept."""
+    if known is None or elements is None or len(elements) > _LONGEST:
+        return Fact(known)
+    return Fact(known, None, tuple(elements))
+
+
+def _element_dtype(known: Type | None) -> object:
+    element = known.element if isinstance(known, SequenceType) else None
+    return element.dtype if isinstance(element, TensorType) else None
 
 
 def _same_contents(a: Array | None, b: Array | None) -> bool:

@@ -18,7 +18,7 @@ from sardonyx.ops.numeric import check_broadcast
 from sardonyx.ops.operator import Operator
 from sardonyx.ops.regex import Pattern
 from sardonyx.ops.schema import Input, Output, attribute
-from sardonyx.ops.symbolic import check_size, exact
+from sardonyx.ops.symbolic import check_size, exact, most_of, unknown
 
 if TYPE_CHECKING:
     from sardonyx.ir.tensor import Array
@@ -61,7 +61,8 @@ class StringSplit(Operator, since=20):
     def infer(self, X: Fact) -> tuple[Fact, Fact]:
         if X.shape is None:
             return Fact.tensor(STRING), Fact.tensor(INT64)
-        return Fact.tensor(STRING, (*X.shape, None)), Fact.tensor(INT64, X.shape)
+        parts = unknown("how many parts the strings of X have")
+        return Fact.tensor(STRING, (*X.shape, parts)), Fact.tensor(INT64, X.shape)
 
     def reference(self, X: Array) -> tuple[Array, Array]:
         parts = [self._split(text) for text in X.reshape(-1)]
@@ -114,6 +115,7 @@ class RegexFullMatch(Operator, since=20):
     pattern: str | None = None
 
     def infer(self, X: Fact) -> Fact:
+        _ = self._compiled
         return Fact.tensor(BOOL, X.shape)
 
     @cached_property
@@ -148,7 +150,9 @@ class StringNormalizer(Operator, since=10):
                 f"StringNormalizer requires [C] or [1, C], got {shape_text(X.shape)}"
             )
         count = exact(lambda size: maximum(size, 1), X.shape[-1])
-        return Fact.tensor(STRING, (*([1] * (rank - 1)), None if self.stopwords else count))
+        if self.stopwords:
+            count = unknown("how many strings are left", 1, most_of(count))
+        return Fact.tensor(STRING, (*([1] * (rank - 1)), count))
 
     def reference(self, X: Array) -> Array:
         action = self.case_change_action

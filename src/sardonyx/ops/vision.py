@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sardonyx.dtypes import INT64
-from sardonyx.errors import ExecutionError, InferenceError, quote
+from sardonyx.errors import ExecutionError, InferenceError, UnsupportedError, quote
 from sardonyx.ops import types
 from sardonyx.ops.fact import Fact
 from sardonyx.ops.fitting import joined, of_rank
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sardonyx.ir.tensor import Array
+    from sardonyx.ir.value import Value
+    from sardonyx.ops.body_builder import BodyBuilder
 
 _MODES: Final = {"bilinear": "linear", "bicubic": "cubic"}
 
@@ -188,6 +190,46 @@ class AffineGrid(Operator, since=20):
             return np.asarray((2 * index + 1) / max(count, 1) - 1)
         return np.asarray(2 * index / (count - 1) - 1 if count > 1 else 0 * index)
 
+    def body(self, op: BodyBuilder, theta: Value, size: Value) -> Any:
+        matrix = op.wide(theta)
+        count = self._spatial_rank(op, theta, size)
+        spread = np.arange(1, count + 1)
+
+        def column(index: int) -> Value:
+            taken: Value = op.Unsqueeze(op.Gather(matrix, np.int64(index), axis=2), spread)
+            return taken
+
+        total = column(count)
+        for axis in range(count):
+            length = op.Gather(size, np.array([axis + 2], np.int64))
+            places = self._centres_body(op, length, matrix)
+            others = [other for other in range(count + 1) if other != axis]
+            total = op.Add(
+                total,
+                op.Mul(column(count - 1 - axis), op.Unsqueeze(places, np.array(others, np.int64))),
+            )
+        return op.cast_like(total, theta)
+
+    def _spatial_rank(self, op: BodyBuilder, theta: Value, size: Value) -> int:
+        for fact, axis, more in ((op.fact(theta), 1, 0), (op.fact(size), 0, 2)):
+            known = None if fact.shape is None else fact.shape[axis]
+            if isinstance(known, int):
+                return known - more
+        raise UnsupportedError(
+            "the function body of AffineGrid needs the size of theta or the length of size",
+            hint="infer shapes first, or declare them",
+        )
+
+    def _centres_body(self, op: BodyBuilder, length: Value, like: Value) -> Value:
+        index, count = op.cast_like(op.indices(length), like), op.cast_like(length, like)
+        one, two = op.like(1, like), op.like(2, like)
+        if self.align_corners:
+            steps = op.Sub(count, one)
+            is_single = op.Less(steps, one)
+            places = op.Sub(op.Div(op.Mul(two, index), op.Max(steps, one)), one)
+            return op.cast_like(op.Where(is_single, op.like(0, like), places), like)
+        return op.cast_like(op.Sub(op.Div(op.Add(op.Mul(two, index), one), count), one), like)
+
 
 class RoiAlign(Operator, since=22):
     """Each region of X, averaged (or its maximum) over bins by bilinear samples.
@@ -339,6 +381,8 @@ class MaxRoiPool(Operator, since=22):
         # halves away from zero
         corners = (np.sign(scaled) * np.floor(np.abs(scaled) + 0.5)).astype(np.int64)
         result = np.zeros(sizes, wide.dtype)
+        if not result.size:
+            return result.astype(X.dtype)
         for index, (x1, y1, x2, y2) in enumerate(corners):
             down = self._bins(int(y1), int(y2), sizes[2], X.shape[2])
             across = self._bins(int(x1), int(x2), sizes[3], X.shape[3])

@@ -181,8 +181,10 @@ def trailing(parts: Iterable[slice]) -> tuple[Any, ...]:
 def check_bytes(shape: Sequence[int], itemsize: int) -> None:
     """Raise `LimitError` before an array of `shape` is made that one value may not have."""
     needed = math.prod(shape) * itemsize
-    if needed > active().tensor_bytes:
-        raise exceeded("tensor_bytes", active().tensor_bytes, needed)
+    # NumPy multiplies all sizes but those that are 0
+    addressed = math.prod(size for size in shape if size) * itemsize
+    if needed > active().tensor_bytes or addressed > np.iinfo(np.int64).max:
+        raise exceeded("tensor_bytes", active().tensor_bytes, needed or addressed)
 
 
 def slide(

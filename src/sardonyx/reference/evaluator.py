@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sardonyx.autodiff import expand
 from sardonyx.errors import ExecutionError, InputError, LimitError, SardonyxError, quote
 from sardonyx.ir.tensor import SparseTensor
 from sardonyx.limits import DEFAULT, Limits, enforced, exceeded
 from sardonyx.ops.bind import lift
 from sardonyx.ops.operator import ControlFlow
+from sardonyx.ops.symbolic import check_size
+from sardonyx.reference.ledger import Ledger
 from sardonyx.reference.plan import Plan, Step, make_plan
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sardonyx.ir.graph import Graph
     from sardonyx.ir.model import Function, Model
@@ -44,20 +47,35 @@ class _Frame:
         raise ExecutionError(f"value {quote(value.name)} has not been computed")
 
 
+class _Reach:
+    """Looks like the values of a frame that has them all, and asks somebody else for them."""
+
+    def __init__(self, get: Callable[[Value], Any]) -> None:
+        self._get = get
+
+    def __contains__(self, value: object) -> bool:
+        return True
+
+    def __getitem__(self, value: Value) -> Any:
+        return self._get(value)
+
+
 class _Run:
     """What one call of `run` carries along."""
 
-    __slots__ = ("cancel", "deadline", "depth", "plans", "trace")
+    __slots__ = ("cancel", "deadline", "depth", "ledger", "plans", "trace")
 
     def __init__(
         self,
         deadline: float | None,
         cancel: threading.Event | None,
         trace: dict[str, Any] | None,
+        ledger: Ledger,
     ) -> None:
         self.deadline = deadline
         self.cancel = cancel
         self.trace = trace
+        self.ledger = ledger
         self.depth = 0
         self.plans: dict[tuple[int, int], Plan] = {}
 
@@ -72,17 +90,20 @@ class Evaluator:
     """Evaluates `model` node by node.
 
     Everything is read from the model when the evaluator is made: weights are copied out of
-    the file, so that the file may change afterwards. An instance may be used from several
-    threads.
+    the file, so that the file may change afterwards. Gradient nodes are written out first, in a
+    copy. An instance may be used from several threads.
     """
 
     def __init__(self, model: Model, *, limits: Limits = DEFAULT) -> None:
+        with enforced(limits):
+            model = expand(model)
         self._model = model
         self._limits = limits
         self._plans: dict[tuple[int, int], Plan] = {}
         self._constants: dict[Value, Any] = {}
-        for graph in model.graphs():
-            self._read_constants(graph)
+        with enforced(limits):
+            for graph in model.graphs():
+                self._read_constants(graph)
         self._plan = self._plan_of(model.graph, model.opset_imports, {}, self._plans)
 
     def run(
@@ -111,7 +132,7 @@ class Evaluator:
         trace: dict[str, Any] | None = {} if all_values or keep else None
         seconds = self._limits.seconds
         deadline = None if seconds is None else time.monotonic() + seconds
-        run = _Run(deadline, cancel, trace)
+        run = _Run(deadline, cancel, trace, Ledger(self._limits.memory_bytes))
         frame = _Frame(_Frame(None, self._constants), values)
         with np.errstate(all="ignore"), enforced(self._limits):
             self._execute(self._plan, frame, run)
@@ -125,6 +146,24 @@ class Evaluator:
             )
         return found if all_values else {name: found[name] for name in wanted}
 
+    @property
+    def constants(self) -> Mapping[Value, Any]:
+        """The arrays of all initializers, of subgraphs and functions too."""
+        return self._constants
+
+    def begin(self, cancel: threading.Event | None = None) -> _Run:
+        """What a run carries along, for calls of `apply`."""
+        seconds = self._limits.seconds
+        deadline = None if seconds is None else time.monotonic() + seconds
+        return _Run(deadline, cancel, None, Ledger(self._limits.memory_bytes))
+
+    def apply(self, step: Step, get: Callable[[Value], Any], run: _Run) -> Sequence[Any]:
+        """Evaluate one node of the main graph; `get` gives the value of an edge."""
+        run.check(self._limits)
+        inputs = [None if value is None else get(value) for value in step.node.inputs]
+        reach = _Frame(None, _Reach(get))  # type: ignore[arg-type]
+        return self._apply(step, inputs, self._plan, reach, run)
+
     def _read_constants(self, graph: Graph) -> None:
         stack = [graph]
         while stack:
@@ -132,6 +171,7 @@ class Evaluator:
             for value in current.initializers:
                 const = value.const
                 if isinstance(const, SparseTensor):
+                    check_size("sparse initializer", const.shape, const.values.dtype.itemsize)
                     self._constants[value] = const.to_dense()
                 elif const is not None:
                     self._constants[value] = const.read()
@@ -154,21 +194,35 @@ class Evaluator:
         return plan
 
     def _execute(self, plan: Plan, frame: _Frame, run: _Run) -> None:
+        """Compute every value of `frame`; those that it still holds in the end are given back."""
         run.depth += 1
         if run.depth > self._limits.depth:
             raise exceeded("depth", self._limits.depth, run.depth)
+        ledger, values = run.ledger, frame.values
+        for value in values.values():
+            ledger.take(value)
         for step in plan.steps:
             run.check(self._limits)
             inputs = [None if value is None else frame.get(value) for value in step.node.inputs]
             outputs = self._apply(step, inputs, plan, frame, run)
             for value, output in zip(step.node.outputs, outputs, strict=False):
                 if value.name or value.users:
-                    frame.values[value] = output
+                    self._take(output, step, run)
+                    values[value] = output
                     if run.trace is not None and run.depth == 1:
+                        ledger.take(output)
                         run.trace[value.name] = output
             for value in step.drops:
-                frame.values.pop(value, None)
+                if value in values:
+                    ledger.give(values.pop(value))
+        ledger.give_all(values.values())
         run.depth -= 1
+
+    def _take(self, output: Any, step: Step, run: _Run) -> None:
+        try:
+            run.ledger.take(output)
+        except LimitError as error:
+            raise error.at(step.node.label)  # noqa: B904
 
     def _apply(
         self, step: Step, inputs: list[Any], plan: Plan, frame: _Frame, run: _Run
@@ -189,6 +243,8 @@ class Evaluator:
             ArithmeticError,
             KeyError,
             RuntimeError,
+            AttributeError,
+            AssertionError,
         ) as error:
             described = ", ".join(_describe(value) for value in inputs)
             raise ExecutionError(

@@ -21,7 +21,7 @@ from sardonyx.wire.encode import (
     encode_type,
     encode_value_info,
 )
-from sardonyx.wire.opening import load
+from sardonyx.wire.opening import load, parse
 from sardonyx.wire.saving import dumps, save
 
 __all__ = [
@@ -42,5 +42,6 @@ __all__ = [
     "encode_value_info",
     "load",
     "loads",
+    "parse",
     "save",
 ]

@@ -25,11 +25,12 @@ __all__ = ["Column", "Table", "decode_texts", "read_message", "read_messages"]
 Ints = npt.NDArray[np.int64]
 
 _FEW = 48
+_SMALL = 256
 _STEPS = 32
 _KINDS = 3
 _FIELDS_FLOOR = 10_000
 _UNKNOWN = 0
-_BLOCK = 1 << 18
+_BLOCK = 1 << 15
 _REGION_FACTOR = 16
 _REGION_FLOOR = 1 << 16
 
@@ -55,9 +56,16 @@ class Column:
         keep = np.append(self.rows[1:] != self.rows[:-1], True)
         return Column(self.rows[keep], self.wires[keep], self.starts[keep], self.ends[keep])
 
+    def part(self, first: int, last: int) -> Column:
+        """The values from `first` up to `last`."""
+        where = slice(first, last)
+        return Column(self.rows[where], self.wires[where], self.starts[where], self.ends[where])
+
     def by_row(self) -> dict[int, Spans[int]]:
         """Wire types, starts and ends of each row that has any."""
         found: dict[int, Spans[int]] = {}
+        if not self.rows.size:
+            return found
         every = zip(
             self.rows.tolist(),
             self.wires.tolist(),
@@ -70,10 +78,15 @@ class Column:
         return found
 
 
+_NONE = np.zeros(0, np.int64)
+_EMPTY = Column(_NONE, _NONE, _NONE, _NONE)
+_ROW = np.zeros(1, np.int64)
+
+
 class Table:
     """The fields of `count` messages of one kind, in order."""
 
-    __slots__ = ("_codes", "_ends", "_rows", "_starts", "count", "kind", "reader")
+    __slots__ = ("_codes", "_ends", "_known", "_rows", "_starts", "count", "kind", "reader")
 
     def __init__(
         self,
@@ -85,15 +98,31 @@ class Table:
         self.reader = reader
         self.kind = kind
         self._rows, self._codes, self._starts, self._ends = columns
+        self._known: dict[int, Column | None] | None = None
+        if not self._codes.size:
+            self._known = {}
+        elif self._codes.size <= _SMALL:
+            self._known = dict.fromkeys((self._codes >> 4).tolist())
         self.count = count
 
     def column(self, name: str) -> Column:
         """Field `name` of all rows; "" is the unknown fields."""
         number = self.kind.by_name[name].number if name else _UNKNOWN
-        where = np.flatnonzero(self._codes >> 4 == number)
-        return Column(
+        if self._known is not None:
+            known = self._known.get(number, _EMPTY)
+            if known is not None:
+                return known
+        where = (self._codes >> 4 == number).nonzero()[0]
+        column = Column(
             self._rows[where], self._codes[where] & 15, self._starts[where], self._ends[where]
         )
+        if self._known is not None:
+            self._known[number] = column
+        return column
+
+    def lacks(self, numbers: frozenset[int]) -> bool:
+        """Whether a small table has none of the fields of these numbers."""
+        return self._known is not None and numbers.isdisjoint(self._known)
 
     def names(self, name: str) -> list[str]:
         """The singular text field `name` of each row, "" where absent."""
@@ -131,8 +160,10 @@ class Table:
         bound = self.reader.context.limits.name_bytes
         for name in names:
             column = self.column(name)
+            if not len(column) or int(column.ends[-1]) - int(column.starts[0]) <= bound:
+                continue
             sizes = column.ends - column.starts
-            if sizes.size and int(sizes.max()) > bound:
+            if int(sizes.max()) > bound:
                 worst = int(sizes.argmax())
                 raise self.reader.limit(
                     "name_bytes", bound, int(sizes[worst]), int(column.starts[worst])
@@ -146,6 +177,9 @@ def _most_fields(reader: Reader) -> int:
 
 def read_message(reader: Reader, start: int, end: int, kind: Message) -> Table:
     """One message of many parts, as a table of one row."""
+    if end - start <= min(_SMALL, reader.context.limits.nodes):
+        column = Column(_ROW, _ROW, np.array([start]), np.array([end]))
+        return Table(reader, kind, _Rows(reader, kind, column, None).few(), 1)
     view, simple = reader.view, kind.simple
     marks = array("q")
     unknown = array("q")
@@ -211,6 +245,25 @@ def read_messages(
     All fields are checked; with `keep` the table holds only those.
     """
     kind = message(name)
+    if not len(column):
+        found = _NONE, _NONE, _NONE, _NONE
+    elif len(column) <= _FEW:
+        found = _Rows(reader, kind, column, keep).few()
+    elif len(column) <= _BLOCK:
+        found = _read_block(reader, kind, column, keep)
+    else:
+        parts = []
+        for first in range(0, len(column), _BLOCK):
+            rows, *others = _read_block(reader, kind, column.part(first, first + _BLOCK), keep)
+            parts.append((rows + first, *others))
+        columns = [np.concatenate(each) for each in zip(*parts, strict=True)]
+        found = columns[0], columns[1], columns[2], columns[3]
+    return Table(reader, kind, found, len(column))
+
+
+def _read_block(
+    reader: Reader, kind: Message, column: Column, keep: tuple[str, ...] | None
+) -> tuple[Ints, Ints, Ints, Ints]:
     rows = _Rows(reader, kind, column, keep)
     places = column.starts.copy()
     active = np.flatnonzero(places < column.ends)
@@ -228,7 +281,7 @@ def read_messages(
         active = active[stops < ends]
         step += 1
     rows.alone.append(active)
-    return Table(reader, kind, rows.finish(), len(column))
+    return rows.finish()
 
 
 class _Rows:
@@ -241,7 +294,7 @@ class _Rows:
         self._reader = reader
         self._kind = kind
         self._column = column
-        self._counts = np.zeros(len(column), np.int64)
+        self._counts = np.zeros(len(column) if len(column) > _FEW else 0, np.int64)
         self._steps: list[tuple[Ints, Ints, Ints, Ints, Ints]] = []
         self._kept: npt.NDArray[np.bool_] | None = None
         if keep is not None:
@@ -256,6 +309,22 @@ class _Rows:
         if rows.size:
             self._steps.append((rows, self._counts[rows], codes, starts, ends))
             self._counts[rows] += 1
+
+    def few(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """The same as `finish` for a few rows, all of which are read one by one."""
+        rows = array("q")
+        found = array("q")
+        for row, (start, end) in enumerate(
+            zip(self._column.starts.tolist(), self._column.ends.tolist(), strict=True)
+        ):
+            if start < end:
+                fields_of_row = self._read_alone(row)
+                found.extend(fields_of_row)
+                rows.extend(repeat(row, len(fields_of_row) // 3))
+        if not rows:
+            return _NONE, _NONE, _NONE, _NONE
+        parts = np.frombuffer(found, np.int64).reshape(-1, 3)
+        return np.frombuffer(rows, np.int64), parts[:, 0], parts[:, 1], parts[:, 2]
 
     def finish(self) -> tuple[Ints, Ints, Ints, Ints]:
         """Rows, codes, starts and ends of all fields, in order."""
@@ -345,11 +414,11 @@ def _step(
 def decode_texts(reader: Reader, column: Column) -> list[str]:
     """The names in `column`, in order; `DecodeError` where one is not UTF-8."""
     starts, ends = column.starts, column.ends
-    if not starts.size:
-        return []
+    if starts.size <= _FEW:
+        return [reader.text(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
     first, last = int(starts.min()), int(ends.max())
     total = int((ends - starts).sum())
-    if starts.size <= _FEW or last - first > _REGION_FACTOR * total + _REGION_FLOOR:
+    if last - first > _REGION_FACTOR * total + _REGION_FLOOR:
         return [reader.text(a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
     region = str(reader.view[first:last], "latin-1")
     found = [

@@ -88,7 +88,7 @@ def open_reader(data: bytes | memoryview, context: DecodeContext, root: str) -> 
     """A reader of `data`, which is a message called `root`."""
     reader = Reader(memoryview(data), context)
     context.root, context.root_message = reader, root
-    context.nodes = 0
+    context.nodes = context.graphs = 0
     return reader
 
 
@@ -103,7 +103,7 @@ def _foreign(start: bytes) -> tuple[str, str] | None:
     if text[:1] in {b"{", b"["}:
         return "JSON", "load the ONNX file"
     if start and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in start):
-        return "text", "load the ONNX file"
+        return "text", "load the ONNX file, or name a model's text .onnxtxt"
     return None
 
 
@@ -112,15 +112,14 @@ def _read_model(reader: Reader, end: int) -> Model:
     functions = [
         _read_function(reader, a, b) for _, a, b in triples(found.get("functions", array("q")))
     ]
-    training = [
-        _read_training(reader, a, b) for _, a, b in triples(found.get("training_info", array("q")))
-    ]
+    infos = found.get("training_info", array("q"))
     if "graph" in found:
         graph = open_graph(*reader.joined(found["graph"]))
-    elif functions or training:
+    elif functions or infos:
         graph = Graph()
     else:
         raise reader.error("there is no graph: the file is not an ONNX model", 0)
+    training = [_read_training(reader, a, b, graph) for _, a, b in triples(infos)]
     version = found.get("model_version")
     ir_version = found.get("ir_version")
     model = Model(
@@ -154,7 +153,9 @@ def _prose(reader: Reader, found: dict[str, Spans[int]], field: str) -> str:
 
 def _read_function(reader: Reader, start: int, end: int) -> Function:
     table = read_message(reader, start, end, message("FunctionProto"))
-    graph = Graph(pending=open_parts(table, 2))
+    if not table.one("name"):
+        raise reader.error("a FunctionProto without name", start)
+    graph = Graph(pending=open_parts(table, start, 2))
     defaults = read_attributes(
         reader, [(a, b) for _, a, b in triples(table.one("attribute_proto"))], 3, _default_graph
     )
@@ -176,11 +177,16 @@ def _default_graph(reader: Reader, start: int, end: int) -> Graph:
     return open_graph(reader, start, end, 4, ({},))
 
 
-def _read_training(reader: Reader, start: int, end: int) -> TrainingInfo:
+def _read_training(reader: Reader, start: int, end: int, main: Graph) -> TrainingInfo:
     found = collect(reader, start, end, message("TrainingInfoProto"))
+
+    def initializers() -> dict[str, Value]:
+        return {value.name: value for value in main.initializers}
+
+    seen = (("initialization", initializers), ("algorithm", main.values))
     graphs = [
-        open_graph(*reader.joined(found[part]), 3) if part in found else None
-        for part in ("initialization", "algorithm")
+        open_graph(*reader.joined(found[part]), 3, linked=linked) if part in found else None
+        for part, linked in seen
     ]
     return TrainingInfo(
         graphs[0],

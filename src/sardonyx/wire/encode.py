@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sardonyx.errors import ModelError, quote
+from sardonyx.ir.listing import name_values, value_infos
 from sardonyx.ir.node import AttributeType
 from sardonyx.ir.tensor import SparseTensor
 from sardonyx.wire.attributes import LazyAttributes
@@ -113,7 +114,7 @@ class _Writer:
 
     def graph(self, graph: Graph, taken: frozenset[str] = frozenset()) -> Chunks:
         """`graph` as a GraphProto; `taken` are the names of enclosing graphs."""
-        taken = _name_values(graph, taken)
+        taken = name_values(graph, taken)
         out = Chunks()
         self._add_nodes(out, graph, 1, taken)
         out.add(text_field(2, graph.name))
@@ -124,7 +125,7 @@ class _Writer:
         out.add(text_field(10, graph.doc))
         out.add(b"".join([bytes_field(11, encode_value_info(value)) for value in graph.inputs]))
         out.add(b"".join([bytes_field(12, encode_value_info(value)) for value in graph.outputs]))
-        infos = [bytes_field(13, encode_value_info(value)) for value in _value_infos(graph)]
+        infos = [bytes_field(13, encode_value_info(value)) for value in value_infos(graph)]
         out.add(b"".join(infos))
         out.add(b"".join([bytes_field(14, _annotation(a)) for a in graph.quantization]))
         for value in graph.initializers:
@@ -138,7 +139,7 @@ class _Writer:
     def function(self, function: Function) -> Chunks:
         """`function` as a FunctionProto."""
         graph = function.graph
-        taken = _name_values(graph, frozenset())
+        taken = name_values(graph, frozenset())
         if graph.initializers:
             raise ModelError(
                 f"function {quote(function.name)} has initializers, which a file cannot hold",
@@ -155,7 +156,7 @@ class _Writer:
         out.add(text_field(10, function.domain))
         for attribute in function.defaults.values():
             out.add_message(11, self.attribute(attribute, taken))
-        infos = _value_infos(graph, in_function=True)
+        infos = value_infos(graph, in_function=True)
         out.add(b"".join([bytes_field(12, encode_value_info(value)) for value in infos]))
         out.add(text_field(13, function.overload))
         out.add(encode_entries(14, function.metadata))
@@ -300,53 +301,3 @@ def _scalars(kind: AttributeType, values: Iterable[Any]) -> bytes:
 def _annotation(annotation: QuantizationAnnotation) -> bytes:
     parameters = encode_entries(2, annotation.parameters)
     return text_field(1, annotation.tensor_name) + parameters + annotation.unknown
-
-
-def _name_values(graph: Graph, taken: frozenset[str]) -> frozenset[str]:
-    """Name the values that need it; returns the names that are in use, `taken` among them."""
-    unnamed = [value for value in (*graph.inputs, *graph.initializers) if not value.name]
-    has_subgraphs = False
-    for node in graph.nodes:
-        for value in node.outputs:
-            if not value.name and value.users:
-                unnamed += (value,)
-        attributes = node._attributes  # noqa: SLF001
-        if attributes and not has_subgraphs and isinstance(attributes, dict):
-            has_subgraphs = any(True for _ in node.subgraphs())
-    unnamed += [value for value in graph.outputs if not value.name]
-    if not unnamed and not has_subgraphs:
-        return taken
-    names = set(taken)
-    names.update(graph.values())
-    for node in graph.all_nodes() if unnamed else ():
-        names.update([value.name for value in (*node.inputs, *node.outputs) if value is not None])
-    number = 0
-    for value in unnamed:
-        while not value.name:
-            name = f"value_{number}"
-            number += 1
-            if name not in names:
-                value.name = name
-                names.add(name)
-    return frozenset(names)
-
-
-def _value_infos(graph: Graph, *, in_function: bool = False) -> list[Value]:
-    """The values that the file declares apart: those it did declare, then other typed ones."""
-    infos = [
-        value
-        for value in graph.value_info
-        if value.name and (value.producer is None or value.producer.graph is not None)
-    ]
-    seen = set(map(id, infos))
-    if not in_function:
-        seen.update(map(id, graph.inputs))
-        seen.update(map(id, graph.outputs))
-    for node in graph.nodes:
-        for value in node.outputs:
-            if value._type is None and not (value.doc or value.unknown or value._metadata):  # noqa: SLF001
-                continue
-            if value.name and id(value) not in seen:
-                seen.add(id(value))
-                infos.append(value)
-    return infos

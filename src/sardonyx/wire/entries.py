@@ -33,14 +33,18 @@ class _Version(int):
 
 def read_pairs(reader: Reader, spans: Spans[int]) -> list[tuple[str, str]]:
     """The StringStringEntryProtos at `spans`, in order."""
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     kind = message("StringStringEntryProto")
+    last = b""
     for _, start, end in triples(spans):
+        if pairs and reader.view[start:end] == last:
+            pairs.append(pairs[-1])
+            continue
         found = collect(reader, start, end, kind)
         key, value = (
             reader.prose(*found[part][-2:]) if part in found else "" for part in ("key", "value")
         )
-        encoded = bytes(reader.view[start:end])
+        last = encoded = bytes(reader.view[start:end])
         if encoded != _pair(key, value):
             value = _Text(value)
             value.key, value.encoded = key, encoded

@@ -75,6 +75,7 @@ class DecodeContext:
     root: Reader | None = field(default=None, init=False, repr=False)
     root_message: str = field(default="ModelProto", init=False, repr=False)
     nodes: int = field(default=0, init=False, repr=False)
+    graphs: int = field(default=0, init=False, repr=False)
     types: dict[bytes, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -22,7 +22,7 @@ from sardonyx.wire.tensors import read_sparse, read_tensor
 from sardonyx.wire.typeproto import lazy_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from sardonyx.ir.tensor import SparseTensor, Tensor
     from sardonyx.wire.columns import Table
@@ -34,23 +34,40 @@ _MANY = 1000
 _LEVELS = 3
 _TENSOR_FIELDS = ("t", "tensors", "sparse_tensor", "sparse_tensors")
 _GRAPH_FIELDS = ("g", "graphs")
+_NODE, _INFO, _GRAPH = (message(name) for name in ("NodeProto", "ValueInfoProto", "GraphProto"))
+_NODE_DETAILS = frozenset(_NODE.numbers) - {
+    _NODE.by_name[name].number for name in ("input", "output", "name", "op_type", "attribute")
+} | {0}
+_INFO_DETAILS = frozenset(_INFO.numbers) - {
+    _INFO.by_name[name].number for name in ("name", "type")
+} | {0}
+_GRAPH_REST = frozenset(
+    _GRAPH.by_name[name].number for name in ("quantization_annotation", "metadata_props")
+)
 
 Scope = dict[str, Value]
 
 
 def open_graph(
-    reader: Reader, start: int, end: int, depth: int = 2, scopes: tuple[Scope, ...] = ()
+    reader: Reader,
+    start: int,
+    end: int,
+    depth: int = 2,
+    scopes: tuple[Scope, ...] = (),
+    linked: Callable[[], Scope] | None = None,
 ) -> Graph:
     """The graph of the GraphProto from `start` to `end`, to be built when it is first used.
 
     The wire form of all its messages is checked now. `scopes` are the names of the enclosing
-    graphs, innermost first; a graph that has any is built at once.
+    graphs, innermost first; a graph that has any is built at once. `linked` gives, when the
+    graph is built, the names of another graph that it reads from (training).
     """
     if depth + _LEVELS > reader.context.depth:
         needed = f"more than {depth + _LEVELS - 1}"
         raise reader.limit("depth", reader.context.depth, needed, start)
     table = read_message(reader, start, end, message("GraphProto"))
-    parts = open_parts(table, depth, scopes)
+    parts = open_parts(table, start, depth, scopes)
+    parts.linked = linked
     graph = Graph(table.text("name"), pending=parts)
     graph.doc = table.prose("doc_string")
     graph.unknown = table.unknown()
@@ -59,15 +76,17 @@ def open_graph(
     return graph
 
 
-def open_parts(table: Table, depth: int, scopes: tuple[Scope, ...] = ()) -> GraphParts:
+def open_parts(table: Table, start: int, depth: int, scopes: tuple[Scope, ...] = ()) -> GraphParts:
     """The parts of the graph or function in `table`, checked: what builds it."""
-    reader = table.reader
-    bound = reader.context.limits.nodes
+    context, limits = table.reader.context, table.reader.context.limits
+    context.graphs += 1
+    if context.graphs > limits.graphs + 1:
+        raise table.reader.limit("graphs", limits.graphs, f"{context.graphs - 1} or more", start)
     parts = GraphParts(table, depth, scopes)
-    reader.context.nodes += parts.nodes.count
-    if reader.context.nodes > bound:
+    context.nodes += parts.nodes.count
+    if context.nodes > limits.nodes:
         place = int(table.column("node").starts[-1])
-        raise reader.limit("nodes", bound, reader.context.nodes, place)
+        raise table.reader.limit("nodes", limits.nodes, context.nodes, place)
     return parts
 
 
@@ -79,6 +98,7 @@ class GraphParts:
         self.table = table
         self.depth = depth
         self.scopes = scopes
+        self.linked: Callable[[], Scope] | None = None
         self.is_function = table.kind.name == "FunctionProto"
         self.nodes = self._checked("NodeProto", "node", "op_type")
         self.nodes.check_names("input", "output", "name", "op_type", "domain", "overload")
@@ -94,6 +114,8 @@ class GraphParts:
         """The messages of `field`, each of which must give `required`."""
         spans = self.table.column(field)
         found = read_messages(self.reader, kind, spans)
+        if not found.count:
+            return found
         column = found.column(required).last()
         present = np.zeros(found.count, np.bool_)
         present[column.rows[column.ends > column.starts]] = True
@@ -107,14 +129,14 @@ class GraphParts:
         """Fill `graph`."""
         context = self.reader.context
         context.verify()
-        before = context.nodes
+        before = context.nodes, context.graphs
         pause = self.nodes.count > _MANY and gc.isenabled()
         if pause:
             gc.disable()
         try:
             self._fill(graph)
         except BaseException:
-            context.nodes = before
+            context.nodes, context.graphs = before
             raise
         finally:
             if pause:
@@ -122,6 +144,8 @@ class GraphParts:
 
     def _fill(self, graph: Graph) -> None:
         scope: Scope = {}
+        if self.linked is not None:
+            self.scopes, self.linked = (*self.scopes, self.linked()), None
         if self.is_function:
             graph.inputs.extend(self._values(self._function_names("input"), scope))
         else:
@@ -251,6 +275,8 @@ class GraphParts:
 
     def _read_details(self, nodes: list[Node]) -> None:
         reader, table = self.reader, self.nodes
+        if table.lacks(_NODE_DETAILS):
+            return
         for field in ("domain", "overload"):
             column = table.column(field).last()
             for row, text in zip(column.rows.tolist(), decode_texts(reader, column), strict=True):
@@ -271,14 +297,18 @@ class GraphParts:
 
     def _read_rest(self, graph: Graph) -> None:
         reader = self.reader
+        if self.table.lacks(_GRAPH_REST):
+            return
         kind = message("TensorAnnotation")
         for _, start, end in triples(self.table.one("quantization_annotation")):
             found = collect(reader, start, end, kind)
             names = texts(reader, found.get("tensor_name", array("q")))
+            if not names:
+                raise reader.error("a TensorAnnotation without tensor_name", start)
             spans = found.get("quant_parameter_tensor_names", array("q"))
             graph.quantization.append(
                 QuantizationAnnotation(
-                    names[-1] if names else "",
+                    names[-1],
                     read_entries(reader, spans),
                     unknown_bytes(reader, found),
                 )
@@ -321,6 +351,7 @@ def link_nodes(
         node.domain = node.overload = node.doc = ""
         node.name = name
         node.unknown = b""
+        node.version = None
         node._attributes = {}  # noqa: SLF001
         node._metadata = node._next = None  # noqa: SLF001
         node.devices = ()
@@ -358,6 +389,8 @@ def _row_ends(column: Column, count: int) -> list[int]:
 
 def _describe(infos: Table, values: list[Value]) -> None:
     """Give `values`, one a row, the types and details that `infos` say."""
+    if not infos.count:
+        return
     reader = infos.reader
     types = infos.column("type")
     known = reader.context.types
@@ -377,6 +410,8 @@ def _describe(infos: Table, values: list[Value]) -> None:
         for row, spans in types.by_row().items():
             if values[row]._type is None:  # noqa: SLF001
                 values[row].type = cast("Any", lazy_type(reader, spans))
+    if infos.lacks(_INFO_DETAILS):
+        return
     column = infos.column("doc_string").last()
     for row, start, end in zip(
         column.rows.tolist(), column.starts.tolist(), column.ends.tolist(), strict=True

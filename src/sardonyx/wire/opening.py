@@ -1,4 +1,4 @@
-"""`load`: a model from a path, bytes or a file object."""
+"""`load`: a model from a path, bytes or a file object; `parse`: from its text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sardonyx.errors import InputError, SardonyxError, quote
+from sardonyx.errors import DecodeError, InputError, SardonyxError, quote
 from sardonyx.limits import DEFAULT
 from sardonyx.wire.decode import DecodeContext, decode_model
-from sardonyx.wire.external import ExternalReader
+from sardonyx.wire.external import ExternalReader, detached
 from sardonyx.wire.source import FileSource
 
 if TYPE_CHECKING:
@@ -22,12 +22,18 @@ if TYPE_CHECKING:
     from sardonyx.limits import Limits
     from sardonyx.wire.source import ModelSource
 
-__all__ = ["load"]
+__all__ = ["is_text_path", "load", "parse"]
 
 MAPPED_FROM = 16 << 20
 """Size in bytes from which a file is mapped; a smaller one is read."""
 
 _NEIGHBOURS = 10_000
+_TEXT_SUFFIXES = (".onnxtxt", ".onnxtext")
+
+
+def is_text_path(path: str | os.PathLike[str]) -> bool:
+    """Whether the file's name says that it holds text."""
+    return os.fspath(path).lower().endswith(_TEXT_SUFFIXES)
 
 
 def load(
@@ -38,9 +44,10 @@ def load(
 ) -> Model:
     """Read a model from a path, bytes or a binary file object.
 
-    A large file is mapped: weights are read when they are needed, external data from files
-    beside it, and the file must not be truncated while the model is used (replacing it is
-    harmless). From bytes or a file object there is no folder: external tensors have no data.
+    A path that ends in ``.onnxtxt`` or ``.onnxtext`` leads to text (docs/text.md). A large file
+    is mapped: weights are read when they are needed, external data from files beside it, and
+    the file must not be truncated while the model is used (replacing it is harmless). From
+    bytes or a file object there is no folder: external tensors have no data.
 
     Args:
         source: where the model is.
@@ -51,6 +58,7 @@ def load(
     Raises:
         InputError: the file is missing or cannot be read.
         DecodeError: the bytes are not an ONNX model.
+        TextError: the text is not in the textual syntax.
         ExternalDataError: a data file is missing, unsafe or too short.
         LimitError: a bound of `limits` is exceeded.
     """
@@ -61,10 +69,39 @@ def load(
     reader = ExternalReader(folder, allowed_roots, limits)
     context = DecodeContext(limits=limits, external=reader, source=file)
     try:
+        if is_text_path(file.path):
+            from sardonyx.ir.text import parse as parse_text
+
+            model = parse_text(_text(file), limits=limits, external=reader.tensor)
+            model.source = file
+            return model
         small = file.size < MAPPED_FROM
         return decode_model(file.read(0, file.size) if small else file.view(), context=context)
     except SardonyxError as error:
         raise error.at(file.path) from error.__cause__
+
+
+def parse(text: str, *, limits: Limits = DEFAULT) -> Model:
+    """The model whose text is `text` (docs/text.md). External tensors have no data.
+
+    Raises:
+        TextError: the text is not in the textual syntax; it has the line and column.
+        LimitError: a bound of `limits` is exceeded.
+    """
+    from sardonyx.ir.text import parse as parse_text
+
+    return parse_text(text, limits=limits, external=detached)
+
+
+def _text(file: FileSource) -> str:
+    try:
+        return file.read(0, file.size).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DecodeError(
+            "the text is not UTF-8",
+            offset=error.start,
+            hint="save the text as UTF-8; a file in ONNX's binary format is called .onnx",
+        ) from None
 
 
 def _content(source: object) -> bytes | memoryview:

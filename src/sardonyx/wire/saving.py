@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias, final
 from sardonyx.errors import InputError, ModelError, quote
 from sardonyx.wire.encode import encode_model
 from sardonyx.wire.external import ExternalTensor, split_location
+from sardonyx.wire.opening import is_text_path
 from sardonyx.wire.source import blocks, kind_of
+from sardonyx.wire.writing import Chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from sardonyx.ir import Model, Tensor
-    from sardonyx.wire.writing import Chunks
+    from sardonyx.wire.tensors import Externalize
 
 __all__ = ["Progress", "dumps", "save"]
 
@@ -66,6 +68,7 @@ def save(
 ) -> None:
     """Write `model` to a path or a binary file object.
 
+    A path that ends in ``.onnxtxt`` or ``.onnxtext`` gets the model as text (docs/text.md).
     What stood at `path` stays whole until the new file replaces it, also when saving fails,
     and also when the model is mapped from it; a link is replaced, never followed. With a data
     file two files are replaced, data first: a failure puts the old data back, and a crash
@@ -90,18 +93,22 @@ def save(
         _save_to_object(model, path, external_data, progress)
         return
     target = Path(os.fspath(path)).absolute()
+    is_text = is_text_path(target)
+    encode = _encode_text if is_text else encode_model
     data_name = _data_name(target.name, external_data)
     split = external_data is True or isinstance(external_data, str)
     try:
         with _Folder(target.parent, overwrite=overwrite) as folder:
             folder.check(target.name)
             if not split:
-                chunks = encode_model(model, _refuse_detached)
-                split = external_data is None and chunks.nbytes > LARGEST_PROTOBUF
+                chunks = encode(model, _refuse_detached)
+                too_large = not is_text and chunks.nbytes > LARGEST_PROTOBUF
+                split = external_data is None and too_large
             if split:
                 folder.check(data_name)
                 plan = _Plan(size_threshold)
-                _write_split(model, folder, (target.name, data_name), plan, checksum, progress)
+                names = (target.name, data_name)
+                _write_split(partial(encode, model), folder, names, plan, checksum, progress)
             else:
                 _write(folder, target.name, chunks, _Meter(chunks.nbytes, progress))
             folder.commit()
@@ -204,8 +211,14 @@ class _Plan:
             done = offset + tensor.nbytes
 
 
+def _encode_text(model: Model, externalize: Externalize) -> Chunks:
+    from sardonyx.ir.text import model_text
+
+    return Chunks([model_text(model, externalize).encode()])
+
+
 def _write_split(
-    model: Model,
+    encode: Callable[[Externalize], Chunks],
     folder: _Folder,
     names: tuple[str, str],
     plan: _Plan,
@@ -213,12 +226,12 @@ def _write_split(
     progress: Progress | None,
 ) -> None:
     name, data_name = names
-    chunks = encode_model(model, plan.start(data_name, _NO_CHECKSUM if checksum else "").entries)
+    chunks = encode(plan.start(data_name, _NO_CHECKSUM if checksum else "").entries)
     meter = _Meter(plan.size + chunks.nbytes, progress)
     with folder.create(data_name, meter, hashed=checksum) as file:
         file.write_all(plan.content())
     if checksum:
-        chunks = encode_model(model, plan.start(data_name, file.sha1()).entries)
+        chunks = encode(plan.start(data_name, file.sha1()).entries)
     _write(folder, name, chunks, meter)
 
 

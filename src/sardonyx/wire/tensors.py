@@ -9,7 +9,7 @@ import numpy as np
 
 from sardonyx import dtypes
 from sardonyx.errors import ModelError, SardonyxError, UnsupportedError, quote
-from sardonyx.ir.tensor import RawTensor, SparseTensor, Tensor, owned
+from sardonyx.ir.tensor import ArrayTensor, RawTensor, SparseTensor, Tensor, owned
 from sardonyx.wire.entries import encode_entries, read_entries, read_pairs
 from sardonyx.wire.external import ExternalTensor, detached
 from sardonyx.wire.fields import collect, integers, numbers, triples, unknown_bytes
@@ -302,6 +302,9 @@ def read_sparse(reader: Reader, start: int, end: int) -> SparseTensor:
     found = collect(reader, start, end, message("SparseTensorProto"))
     parts: list[Tensor] = []
     for field in ("values", "indices"):
+        if field not in found and parts and not parts[0].size:
+            parts.append(ArrayTensor(np.zeros(0, np.int64)))
+            continue
         if field not in found:
             raise reader.error(f"a sparse tensor without {field}", start)
         parts.append(read_tensor(*reader.joined(found[field])))
