@@ -17,19 +17,23 @@ FLOORS = [
     {"_version", "_modules", "errors", "dtypes", "dims", "limits"},
     {"ir", "loops"},
     {"ops", "wire"},
-    {"infer", "reference", "autodiff", "convert", "rewrite", "passes"},
+    {"infer", "reference", "autodiff", "convert", "rewrite", "passes", "lowering"},
     {"check"},
-    {"kernels", "schedule", "codegen"},
+    {"compose", "kernels", "codegen"},
+    {"schedule"},
     {"runtime"},
     {"backend", "cli", "export", "train", "quantize", "compat", "view", "serve", "__main__"},
 ]
 FREE = {
     "dtypes": {"errors"},
     "limits": {"errors"},
+    "autodiff": {"infer"},
+    "reference": {"autodiff"},
     "cli": {"export", "backend"},
     "__main__": {"cli"},
 }
-"""Imports on one floor that are allowed: floor 0 is ordered, and the command line shows all."""
+"""Imports on one floor that are allowed: floor 0 is ordered, gradients are written from what is
+inferred and before a model is run, and the command line shows all."""
 
 FRAMEWORKS = {"torch", "tensorflow", "jax", "sklearn", "onnx", "onnxruntime", "openvino", "google"}
 FRAMEWORK_HOMES = ("export",)

@@ -25,7 +25,9 @@ _Limit = Annotated[
     list[str] | None,
     typer.Option("--limit", metavar="NAME=N", help="Change a bound, as in seconds=5."),
 ]
-_Model = Annotated[str, typer.Argument(metavar="MODEL", help="The .onnx file.", show_default=False)]
+_Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="The .onnx or .onnxtxt file.", show_default=False)
+]
 
 
 def _version(wanted: bool) -> None:
@@ -124,6 +126,10 @@ def show(
     ] = None,
     nodes: Annotated[bool, typer.Option("--nodes", help="List nodes, with shapes.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="List all weights.")] = False,
+    text: Annotated[
+        bool,
+        typer.Option("--text", help="The model as text; with --weights, text that reads back."),
+    ] = False,
     limit: _Limit = None,
     as_json: _Json = False,
 ) -> None:
@@ -132,7 +138,45 @@ def show(
     from sardonyx.cli.show import show as show_model
 
     limits = parse_limits(limit or [])
-    show_model(model, depth=depth, nodes=nodes, weights=weights, limits=limits, as_json=as_json)
+    show_model(
+        model,
+        depth=depth,
+        nodes=nodes,
+        weights=weights,
+        text=text,
+        limits=limits,
+        as_json=as_json,
+    )
+
+
+@app.command()
+@boundary
+def infer(
+    model: _Model,
+    target: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT.onnx", help="Write the types to it."),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N,3,224", help="The shape of an input; ? leaves a size open."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List all values.")] = False,
+    limit: _Limit = None,
+    as_json: _Json = False,
+) -> int:
+    """Find the type and shape of every value, and say why some stay open."""
+    from sardonyx.cli.infer import infer_file
+    from sardonyx.cli.options import parse_limits
+
+    return infer_file(
+        model,
+        target=target,
+        shapes=shape or [],
+        every=every,
+        limits=parse_limits(limit or []),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -150,6 +194,25 @@ def check(
     from sardonyx.cli.options import parse_limits
 
     return check_models(models, strict=strict, limits=parse_limits(limit or []), as_json=as_json)
+
+
+@app.command()
+@boundary
+def explain(
+    model: _Model,
+    dim: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N", help="The size of an open dimension, to show numbers."),
+    ] = None,
+    limit: _Limit = None,
+    as_json: _Json = False,
+) -> int:
+    """Say what a model is compiled to: its kernels, and what is not compiled and why."""
+    from sardonyx.cli.explain import explain as explain_model
+    from sardonyx.cli.options import parse_limits
+
+    limits = parse_limits(limit or [])
+    return explain_model(model, dims=dim or [], limits=limits, as_json=as_json)
 
 
 @app.command()
@@ -215,3 +278,164 @@ def demo(
     from sardonyx.cli.demo import demo as run_demo
 
     return run_demo(save, as_json=as_json)
+
+
+_Target = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", metavar="OUT.onnx", help="The file to write.", show_default=False
+    ),
+]
+_External = Annotated[
+    bool, typer.Option("--external-data", help="Weights in a file beside OUT.onnx.")
+]
+_Names = list[str] | None
+
+
+@app.command()
+@boundary
+def edit(
+    model: _Model,
+    target: _Target,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Put all functions in place of their calls.")
+    ] = False,
+    inline_function: Annotated[
+        _Names, typer.Option(metavar="NAME", help="Only this function.")
+    ] = None,
+    remove: Annotated[
+        _Names,
+        typer.Option(metavar="NODE", help="Without this node: its input takes its output's place."),
+    ] = None,
+    add_output: Annotated[
+        _Names, typer.Option(metavar="NAME", help="Give out this value too.")
+    ] = None,
+    dim: Annotated[
+        _Names, typer.Option(metavar="x:0=batch", help="Open a dimension of an input.")
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="N|NAME", help="The size of batches, or open under NAME.")
+    ] = None,
+    fix: Annotated[
+        _Names, typer.Option(metavar="NAME=N", help="The size of an open dimension.")
+    ] = None,
+    opset: Annotated[
+        _Names,
+        typer.Option(metavar="[DOMAIN=]N", help="Import another version, where that is the same."),
+    ] = None,
+    rename: Annotated[
+        _Names, typer.Option(metavar="OLD=NEW", help="Rename an input, output or other value.")
+    ] = None,
+    rename_node: Annotated[_Names, typer.Option(metavar="OLD=NEW", help="Rename a node.")] = None,
+    rename_function: Annotated[
+        _Names, typer.Option(metavar="OLD=NEW", help="Rename a function.")
+    ] = None,
+    rename_dim: Annotated[
+        _Names, typer.Option(metavar="OLD=NEW", help="Rename an open dimension.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Begin all names with TEXT.")
+    ] = None,
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate", help="Keep one of equal weights.")
+    ] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Leave out what no output needs.")] = False,
+    external_data: _External = False,
+    limit: _Limit = None,
+    as_json: _Json = False,
+) -> None:
+    """Change a model: sizes, names, functions, outputs; in the order of these options."""
+    from sardonyx.cli.compose import EditOptions, edit_file
+    from sardonyx.cli.options import parse_limits
+
+    options = EditOptions(
+        inline=inline,
+        inline_functions=inline_function or [],
+        remove=remove or [],
+        add_outputs=add_output or [],
+        dims=dim or [],
+        batch=batch,
+        fix=fix or [],
+        opset=opset or [],
+        rename=rename or [],
+        rename_nodes=rename_node or [],
+        rename_functions=rename_function or [],
+        rename_dims=rename_dim or [],
+        prefix=prefix,
+        deduplicate=deduplicate,
+        prune=prune,
+    )
+    limits = parse_limits(limit or [])
+    edit_file(model, target, options, external_data=external_data, limits=limits, as_json=as_json)
+
+
+@app.command()
+@boundary
+def extract(
+    model: _Model,
+    target: _Target,
+    source: Annotated[
+        _Names, typer.Option("--from", metavar="NAME", help="An input of the part.")
+    ] = None,
+    end: Annotated[
+        _Names, typer.Option("--to", metavar="NAME", help="An output of the part.")
+    ] = None,
+    external_data: _External = False,
+    limit: _Limit = None,
+    as_json: _Json = False,
+) -> None:
+    """Cut a part out of a model, between any values."""
+    from sardonyx.cli.compose import extract_file
+    from sardonyx.cli.options import parse_limits
+
+    extract_file(
+        model,
+        target,
+        inputs=source or [],
+        outputs=end or [],
+        external_data=external_data,
+        limits=parse_limits(limit or []),
+        as_json=as_json,
+    )
+
+
+@app.command()
+@boundary
+def merge(
+    first: Annotated[
+        str, typer.Argument(metavar="FIRST", help="The model that runs first.", show_default=False)
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(metavar="SECOND", help="The model that goes on.", show_default=False),
+    ],
+    target: _Target,
+    connect: Annotated[
+        _Names,
+        typer.Option(metavar="OUTPUT=INPUT", help="What feeds what; by default like names."),
+    ] = None,
+    prefix_first: Annotated[
+        str, typer.Option(metavar="TEXT", help="Begin all names of FIRST with TEXT.")
+    ] = "",
+    prefix_second: Annotated[
+        str, typer.Option(metavar="TEXT", help="Begin all names of SECOND with TEXT.")
+    ] = "",
+    end: Annotated[_Names, typer.Option("--to", metavar="NAME", help="Only this output.")] = None,
+    external_data: _External = False,
+    limit: _Limit = None,
+    as_json: _Json = False,
+) -> None:
+    """Join two models: outputs of the first become inputs of the second."""
+    from sardonyx.cli.compose import merge_files
+    from sardonyx.cli.options import parse_limits
+
+    merge_files(
+        (first, second),
+        target,
+        connections=connect or [],
+        prefixes=(prefix_first, prefix_second),
+        outputs=end or [],
+        external_data=external_data,
+        limits=parse_limits(limit or []),
+        as_json=as_json,
+    )

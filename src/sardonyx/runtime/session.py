@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import time
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sardonyx.autodiff import expand
 from sardonyx.check import validate
 from sardonyx.errors import InputError, quote
 from sardonyx.ir.model import Model
 from sardonyx.ir.types import SparseTensorType, TensorType
-from sardonyx.limits import DEFAULT, Limits
+from sardonyx.limits import DEFAULT, Limits, enforced
 from sardonyx.reference import Evaluator
 from sardonyx.runtime.feeds import as_feed
 from sardonyx.wire import load
 
 if TYPE_CHECKING:
+    import os
     import threading
     from collections.abc import Mapping, Sequence
 
     from sardonyx.ir.value import Value
+    from sardonyx.runtime.compiled import CompiledModel
+    from sardonyx.runtime.compiler import Explanation
 
 __all__ = ["NodeArg", "Session"]
 
@@ -44,6 +49,10 @@ class Session:
     needed is read when the session is made: the file may change or go away afterwards. `threads`
     is how many threads a run may use (default: what affinity allows). Calls of `run` from
     several threads at once are safe.
+
+    The model is compiled to native code; nodes that are not compiled run on their NumPy
+    reference, and `explain` says which. With `compile=False` all do. `precision` is ``"fast"``,
+    or ``"strict"`` to round after every operation that the model writes.
     """
 
     def __init__(
@@ -51,19 +60,43 @@ class Session:
         source: str | os.PathLike[str] | bytes | Model,
         *,
         threads: int | None = None,
+        compile: bool = False,  # noqa: A002 - the word for it
+        precision: str = "fast",
         limits: Limits = DEFAULT,
     ) -> None:
+        if precision not in {"fast", "strict"}:
+            raise InputError(f"precision is {precision!r}", hint="it is 'fast' or 'strict'")
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}, it must be at least 1")
-        self.threads = threads or _available_threads()
+        from sardonyx.runtime.threads import resolve
+
+        self.threads = resolve(threads)
+        clock = _Clock()
         model = source if isinstance(source, Model) else load(source, limits=limits)
-        validate(model, limits=limits).raise_errors()
+        clock.lap("open")
+        validate(model, to_run=True, limits=limits).raise_errors()
+        clock.lap("check")
+        if compile:
+            from sardonyx.runtime.prepare import prepare
+
+            model = prepare(model, limits)
+            clock.lap("prepare")
         self._inputs = {value.name: value.type for value in model.graph.inputs}
         self._required = [value.name for value in model.graph.required_inputs]
         self._arguments = [_node_arg(value) for value in model.graph.required_inputs]
         self._overridable = [_node_arg(v) for v in model.graph.inputs if v.const is not None]
         self._results = [_node_arg(value) for value in model.graph.outputs]
+        with enforced(limits):
+            model = expand(model)
         self._evaluator = Evaluator(model, limits=limits)
+        clock.lap("read")
+        self._compiled: CompiledModel | None = None
+        if compile:
+            self._compiled = _compiled(
+                model, self._evaluator, limits, strict=precision == "strict", threads=self.threads
+            )
+            clock.lap("compile")
+        self.timing: dict[str, float] = clock.laps
 
     def run(
         self,
@@ -78,6 +111,10 @@ class Session:
         lists, maps dicts, an absent optional None. Raises `InputError` for feeds that do not
         fit, `ExecutionError` where a node fails on the data, and when `cancel` is set.
         """
+        if self._compiled is not None and output_names is None and cancel is None:
+            prepared = self._compiled.run_prepared(feeds)
+            if prepared is not None:
+                return prepared
         for name in feeds:
             if name not in self._inputs:
                 known = ", ".join(quote(name) for name in self._inputs)
@@ -93,8 +130,24 @@ class Session:
                 listed = ", ".join(quote(output) for output in known_outputs)
                 raise InputError(f"the model has no output {quote(name)}", hint=f"it has {listed}")
         checked = {name: as_feed(name, feeds[name], self._inputs[name]) for name in feeds}
-        found = self._evaluator.run(checked, wanted, cancel=cancel)
+        found = self._run(checked, wanted, cancel)
         return [found[name] for name in wanted]
+
+    def _run(
+        self, feeds: Mapping[str, Any], wanted: Sequence[str], cancel: threading.Event | None
+    ) -> Mapping[str, Any]:
+        if self._compiled is not None:
+            from sardonyx.runtime.compiled import SizesDiffer
+
+            try:
+                return self._compiled.run(feeds, cancel)
+            except SizesDiffer:
+                pass
+        return self._evaluator.run(feeds, wanted, cancel=cancel)
+
+    def explain(self) -> list[Explanation]:
+        """What became of the model's nodes: which are one kernel, and what is not compiled."""
+        return [] if self._compiled is None else list(self._compiled.compilation.explanations)
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that a caller must feed."""
@@ -109,10 +162,33 @@ class Session:
         return list(self._overridable)
 
 
-def _available_threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+class _Clock:
+    """Seconds that each step of making a session took."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+
+def _compiled(
+    model: Model, evaluator: Evaluator, limits: Limits, *, strict: bool, threads: int
+) -> CompiledModel | None:
+    """The compiled model; None, with a warning, where the compiler itself fails."""
+    from sardonyx.codegen.native import CompileError
+    from sardonyx.runtime.compiled import CompiledModel
+
+    try:
+        return CompiledModel(model, evaluator, limits, strict=strict, threads=threads)
+    except CompileError as error:
+        warnings.warn(
+            f"the model runs on the NumPy reference: {error}", RuntimeWarning, stacklevel=3
+        )
+        return None
 
 
 def _node_arg(value: Value) -> NodeArg:

@@ -1,0 +1,30 @@
+"""What kernels are shaped for: the processor, its vectors and caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Machine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A processor: LLVM's names for it, and the numbers that schedules are made with.
+
+    `vector_bits` is the width of a vector register, `registers` how many there are, `l1` and
+    `l2` the data cache of one core in bytes.
+    """
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    registers: int
+    l1: int = 32 * 1024
+    l2: int = 512 * 1024
+    interleave: int = 4
+    unrolled: int = 16
+
+    def lanes(self, bits: int) -> int:
+        """How many elements of `bits` a vector register holds."""
+        return max(self.vector_bits // bits, 1)

@@ -1,0 +1,330 @@
+"""What a lowered operator is: a definition of its output, as data.
+
+`Nest` says how each element of a value comes about. Without reductions it is a pure elementwise
+definition, and any reader may take its expression in place of the value: that is fusion. With
+reductions it is a row operation: for each point of `axes`, the variables are filled one after
+the other by loops over `inner`, and then the result is stored, for each point of `axes` alone or
+with `inner`.
+
+`Contraction` is a matrix product, `View` the same elements under another shape. `Steps` is what
+no expression for each element says: scans, selections, scattering.
+
+`Lowering` is the `k` that operators' `lower` methods write with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from sardonyx.dims import Dim
+from sardonyx.dtypes import BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16
+from sardonyx.loops.expr import Axis, Const, Expr, Load, Ref, index, loads
+from sardonyx.loops.kernel import expressions, mapped, statements
+from sardonyx.loops.scalars import cast, const
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from sardonyx.dims import DimLike
+    from sardonyx.dtypes import DType
+    from sardonyx.loops.expr import Index, Linear
+    from sardonyx.loops.kernel import Block
+
+__all__ = [
+    "Contraction",
+    "Definition",
+    "Lowering",
+    "Nest",
+    "NotLowered",
+    "Pieces",
+    "Reduction",
+    "Source",
+    "Steps",
+    "View",
+]
+
+Shape: TypeAlias = "tuple[DimLike, ...]"
+
+
+class NotLowered(Exception):  # noqa: N818 - it steers, it is no failure
+    """Raised by a `lower` method that does not compile this case; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A variable filled by ``name = op(name, value)`` over the inner axes, from `start` on."""
+
+    name: str
+    op: str
+    start: Const
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """Elements ``out[target] = value`` for each point of `axes`, and of `inner` if `spread`."""
+
+    shape: Shape
+    dtype: DType
+    axes: tuple[Axis, ...]
+    extents: Shape
+    value: Expr
+    target: tuple[Linear, ...]
+    inner: tuple[Axis, ...] = ()
+    inner_extents: Shape = ()
+    reductions: tuple[Reduction, ...] = ()
+    spread: bool = False
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether every element stands for itself, so that a reader may compute it in place."""
+        return not self.reductions
+
+    def exprs(self) -> tuple[Expr, ...]:
+        """All expressions that read."""
+        return (*(reduction.value for reduction in self.reductions), self.value)
+
+    def map(self, change: Callable[[Expr], Expr]) -> Nest:
+        """The nest with each expression changed."""
+        reductions = tuple(replace(r, value=change(r.value)) for r in self.reductions)
+        return replace(self, reductions=reductions, value=change(self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The elements of `source` in their order, under another `shape`."""
+
+    shape: Shape
+    dtype: DType
+    source: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """``out[target] = value``, with ``Ref("sum")`` in it the sum over `k` of `a` * `b`.
+
+    The axes are `batch`, `m` and `n`; `a` does not vary along `n` nor `b` along `m`. Both are
+    expressions in the type that is summed in.
+    """
+
+    shape: Shape
+    dtype: DType
+    batch: tuple[Axis, ...]
+    batch_extents: Shape
+    m: Axis
+    n: Axis
+    k: Axis
+    sizes: tuple[DimLike, DimLike, DimLike]
+    a: Expr
+    b: Expr
+    value: Expr
+    target: tuple[Linear, ...]
+
+    @property
+    def sum_dtype(self) -> DType:
+        """The type of the sums."""
+        return self.a.dtype
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of the result."""
+        return (*self.batch, self.m, self.n)
+
+    @property
+    def extents(self) -> Shape:
+        """How many steps each of `axes` has."""
+        return (*self.batch_extents, self.sizes[0], self.sizes[1])
+
+    def exprs(self) -> tuple[Expr, ...]:
+        """All expressions that read."""
+        return (self.a, self.b, self.value)
+
+    def map(self, change: Callable[[Expr], Expr]) -> Contraction:
+        """The contraction with each expression changed."""
+        return replace(self, a=change(self.a), b=change(self.b), value=change(self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Statements that run for each point of `axes`, and store into the values `results`.
+
+    Points may run at once, so they store to different places. `work` is about how many
+    operations one point takes.
+    """
+
+    shape: Shape
+    dtype: DType
+    axes: tuple[Axis, ...]
+    extents: Shape
+    body: Block
+    results: tuple[Hashable, ...]
+    work: DimLike
+
+    def exprs(self) -> tuple[Expr, ...]:
+        """All expressions that read."""
+        return tuple(expr for stmt in statements(self.body) for expr in expressions(stmt))
+
+    def map(self, change: Callable[[Expr], Expr]) -> Steps:
+        """The steps with each expression changed."""
+        return replace(self, body=mapped(self.body, change))
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A value that several nests fill, one after the other: where they overlap the later wins."""
+
+    shape: Shape
+    dtype: DType
+    nests: tuple[Nest | Steps, ...]
+
+
+Definition: TypeAlias = Union[Nest, View, Contraction, Pieces, Steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tensor that a lowering reads: ``x[i, j]`` is the expression of one element.
+
+    `contents` are the elements as numbers, dims or None where inference knows them.
+    """
+
+    buffer: Hashable
+    dtype: DType
+    shape: Shape
+    contents: Any = None
+
+    def __getitem__(self, indices: Index | tuple[Index, ...]) -> Expr:
+        where = indices if isinstance(indices, tuple) else (indices,)
+        if self.contents is not None and not self.shape:
+            known = self.contents.reshape(-1)[0]
+            if isinstance(known, Dim):
+                return cast(index(known), self.dtype)
+            if known is not None:
+                return const(known.item() if hasattr(known, "item") else known, self.dtype)
+        return Load(self.buffer, where, self.dtype)
+
+    @property
+    def rank(self) -> int:
+        """How many dimensions."""
+        return len(self.shape)
+
+    def at(self, axes: Sequence[Index]) -> Expr:
+        """The element that broadcasting (from the last axis on) puts at `axes`."""
+        offset = len(axes) - self.rank
+        where = tuple(0 if dim == 1 else axes[i + offset] for i, dim in enumerate(self.shape))
+        return self[where]
+
+
+def reads(definition: Definition) -> set[Hashable]:
+    """The buffers that a definition loads from; of `Steps`, scratch buffers and its own too."""
+    if isinstance(definition, View):
+        return {definition.source}
+    nests = definition.nests if isinstance(definition, Pieces) else (definition,)
+    return {load.buffer for nest in nests for load in loads(*nest.exprs())}
+
+
+COMPUTED_AS = {FLOAT16: FLOAT, BFLOAT16: FLOAT}
+"""Types that are only storage: arithmetic on them is done in another."""
+
+
+class Lowering:
+    """Writes definitions. Axes have names that are unique within one definition.
+
+    `outputs` are the types and shapes of what is defined, `results` the buffers that it goes to,
+    which `Steps` name.
+    """
+
+    def __init__(
+        self, outputs: Sequence[tuple[DType, Shape]] = (), results: Sequence[Hashable] = ()
+    ) -> None:
+        self.outputs = list(outputs)
+        self.results = tuple(results)
+        self._count = 0
+
+    def axes(self, count: int, prefix: str = "i") -> tuple[Axis, ...]:
+        """New axes."""
+        first = self._count
+        self._count += count
+        return tuple(Axis(f"{prefix}{first + number}") for number in range(count))
+
+    def compute(self, shape: Sequence[DimLike], dtype: DType, element: Callable[..., Expr]) -> Nest:
+        """``out[axes] = element(*axes)``, converted to `dtype`."""
+        axes = self.axes(len(shape))
+        value = cast(element(*axes), dtype)
+        target = tuple(index(axis) for axis in axes)
+        return Nest(tuple(shape), dtype, axes, tuple(shape), value, target)
+
+    def map(
+        self, element: Callable[..., Expr], *sources: Source, dtype: DType | None = None
+    ) -> Nest:
+        """`element` of the broadcast inputs, computed in float where that is wider."""
+        result_dtype, shape = self.outputs[0]
+
+        def value(*axes: Axis) -> Expr:
+            return element(*(widened(source.at(axes)) for source in sources))
+
+        return self.compute(shape, dtype or result_dtype, value)
+
+    def rows(
+        self,
+        source_shape: Sequence[DimLike],
+        along: Sequence[int],
+        dtype: DType,
+        stages: Sequence[tuple[str, str, DType, float, Callable[..., Expr]]],
+        element: Callable[..., Expr],
+        *,
+        keep: bool = False,
+        spread: bool = False,
+    ) -> Nest:
+        """Reductions over the axes `along` of `source_shape`.
+
+        A stage is (name, op, dtype, start, value); value and `element` are called with the point
+        (all axes of the source) and the variables filled before. The result has the source's
+        shape if `spread`, else the other axes, with ones for `along` if `keep`.
+        """
+        points = self.axes(len(source_shape))
+        inner = tuple(points[i] for i in along)
+        outer = tuple(axis for i, axis in enumerate(points) if i not in along)
+        found: list[Ref] = []
+        reductions = []
+        for name, op, kind, start, value in stages:
+            reductions.append(
+                Reduction(name, op, const(start, kind), cast(value(points, *found), kind))
+            )
+            found.append(Ref(name, kind))
+        if spread:
+            target: list[Index] = list(points)
+            shape = tuple(source_shape)
+        else:
+            kept = [i for i in range(len(points)) if keep or i not in along]
+            target = [0 if i in along else points[i] for i in kept]
+            shape = tuple(1 if i in along else source_shape[i] for i in kept)
+        return Nest(
+            shape,
+            dtype,
+            outer,
+            tuple(source_shape[i] for i in range(len(points)) if i not in along),
+            cast(element(points, *found), dtype),
+            tuple(index(axis) for axis in target),
+            inner,
+            tuple(source_shape[i] for i in along),
+            tuple(reductions),
+            spread,
+        )
+
+    def view(self, source: Source, shape: Sequence[DimLike]) -> View:
+        """The elements of `source` under another shape."""
+        return View(tuple(shape), source.dtype, source.buffer)
+
+
+def widened(value: Expr) -> Expr:
+    """`value` in the type that arithmetic on its type is done in."""
+    return cast(value, COMPUTED_AS.get(value.dtype, value.dtype))
+
+
+def is_number(dtype: DType) -> bool:
+    """Whether generated code computes with the type (the narrow and odd ones it does not)."""
+    return dtype in {FLOAT, DOUBLE, FLOAT16, BFLOAT16, BOOL} or (
+        dtype.is_integer and dtype.bits >= 8
+    )

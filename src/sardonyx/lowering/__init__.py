@@ -1,0 +1,11 @@
+"""Operators as loop IR: how each is computed by generated code, apart from where and in what order.
+
+These rules lie beside `sardonyx.ops` rather than in its classes so that opening, checking and
+converting a model load nothing of the compiler.
+"""
+
+from __future__ import annotations
+
+from sardonyx.lowering.registry import is_lowered, lower, rule
+
+__all__ = ["is_lowered", "lower", "rule"]

@@ -1,0 +1,213 @@
+"""Linear quantization, and products of quantized matrices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sardonyx import dtypes
+from sardonyx.dtypes import DOUBLE, FLOAT, INT32, INT64, UINT8
+from sardonyx.loops.expr import Axis, Expr, Ref, index
+from sardonyx.loops.nest import (
+    COMPUTED_AS,
+    Contraction,
+    Definition,
+    Lowering,
+    Nest,
+    NotLowered,
+    Source,
+    widened,
+)
+from sardonyx.loops.scalars import apply, cast, const, select
+from sardonyx.lowering.products import contracted
+from sardonyx.lowering.reduction import extreme
+from sardonyx.lowering.registry import rule
+from sardonyx.lowering.support import agree, normal_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sardonyx.dtypes import DType
+    from sardonyx.loops.expr import Index
+
+
+def _parameter(source: Source, x: Source, axis: int, block: int, axes: Sequence[Axis]) -> Expr:
+    """The scale or zero point of the element at `axes`."""
+    if all(dim == 1 for dim in source.shape) and not (block and source.rank):
+        return source[(0,) * source.rank]
+    along = normal_axis(axis, x.rank)
+    if not block:
+        agree("a scale for each element of the axis", source.shape, (x.shape[along],))
+        return source[axes[along]]
+    others = [number for number in range(x.rank) if number != along]
+    if source.rank != x.rank:
+        raise NotLowered("a scale for each block of another rank")
+    agree("a scale for each block", *([part.shape[i] for i in others] for part in (source, x)))
+    dim, count = x.shape[along], source.shape[along]
+    if not isinstance(dim, int) or count != -(-dim // block):
+        raise NotLowered("blocks of an axis whose size data decides")
+    where: list[Index] = list(axes)
+    where[along] = apply("div", index(axes[along]), const(block, INT64))
+    return source[tuple(where)]
+
+
+def _axis(op: Any) -> int:
+    return 1 if op.version < 13 else op.axis
+
+
+def _saturated(value: Expr, dtype: DType) -> Expr:
+    """A whole number as an element of `dtype`; NaN must not come."""
+    low, high = extreme(dtype, least=True), extreme(dtype, least=False)
+    held = apply("min", apply("max", value, const(low, value.dtype)), const(high, value.dtype))
+    return cast(cast(held, INT32), dtype)
+
+
+def _rounded(value: Expr) -> Expr:
+    """`value` rounded half to even; NaN gives 0."""
+    whole = apply("rint", value)
+    return select(apply("eq", value, value), whole, const(0, value.dtype))
+
+
+def _quotient(x: Expr, scale: Expr, precision: DType) -> Expr:
+    if precision in COMPUTED_AS:
+        narrow = [cast(cast(part, precision), FLOAT) for part in (x, scale)]
+        return cast(cast(apply("div", *narrow), precision), FLOAT)
+    # 32-bit integers are computed in DOUBLE, everything else is exact in FLOAT
+    kind = DOUBLE if INT32 in {x.dtype, scale.dtype} else FLOAT
+    return apply("div", cast(x, kind), cast(scale, kind))
+
+
+@rule("QuantizeLinear")
+def quantize(k: Lowering, op: Any, x: Source, scale: Source, zero: Source | None = None) -> Nest:
+    dtype = k.outputs[0][0]
+    if not dtype.is_integer or dtype.bits > 16:
+        raise NotLowered(f"QuantizeLinear to {dtype}")
+    block = getattr(op, "block_size", 0) or 0
+    precision = dtypes.from_code(op.precision) if op.precision else scale.dtype
+
+    def element(*axes: Axis) -> Expr:
+        step = _parameter(scale, x, _axis(op), block, axes)
+        value = _rounded(_quotient(x[axes], step, precision))
+        if zero is not None:
+            shift = _parameter(zero, x, _axis(op), block, axes)
+            value = apply("add", value, cast(shift, value.dtype))
+        return _saturated(value, dtype)
+
+    return k.compute(x.shape, dtype, element)
+
+
+@rule("DequantizeLinear")
+def dequantize(k: Lowering, op: Any, x: Source, scale: Source, zero: Source | None = None) -> Nest:
+    block = getattr(op, "block_size", 0) or 0
+    kind = INT64 if x.dtype.bits > 16 else INT32
+
+    def element(*axes: Axis) -> Expr:
+        value = cast(x[axes], kind)
+        if zero is not None:
+            shift = _parameter(zero, x, _axis(op), block, axes)
+            value = apply("sub", value, cast(shift, kind))
+        step = _parameter(scale, x, _axis(op), block, axes)
+        return apply("mul", cast(value, FLOAT), cast(widened(step), FLOAT))
+
+    return k.compute(x.shape, k.outputs[0][0], element)
+
+
+@rule("DynamicQuantizeLinear")
+def quantize_dynamically(k: Lowering, op: Any, x: Source) -> tuple[Definition, ...]:
+    none, most = const(0, FLOAT), const(255, FLOAT)
+    every = list(range(x.rank))
+
+    def read(point: tuple[Axis, ...], *_found: Ref) -> Expr:
+        return x.at(point)
+
+    lowest = ("low", "minimum", FLOAT, float("inf"), read)
+    highest = ("high", "maximum", FLOAT, float("-inf"), read)
+
+    def step(_point: tuple[Axis, ...], low: Ref, high: Ref) -> Expr:
+        span = apply("sub", apply("maximum", high, none), apply("minimum", low, none))
+        found = apply("div", span, most)
+        return select(apply("eq", found, none), const(1, FLOAT), found)
+
+    def start(point: tuple[Axis, ...], low: Ref, high: Ref) -> Expr:
+        below = apply("neg", apply("minimum", low, none))
+        return _saturated(_rounded(apply("div", below, step(point, low, high))), UINT8)
+
+    stages = [lowest, highest]
+    scale = k.rows(x.shape, every, FLOAT, stages, step)
+    zero = k.rows(x.shape, every, UINT8, stages, start)
+    found_scale = Source(k.results[1], FLOAT, ())[()]
+    found_zero = Source(k.results[2], UINT8, ())[()]
+
+    def element(*axes: Axis) -> Expr:
+        value = apply("rint", apply("div", x[axes], found_scale))
+        value = apply("add", value, cast(found_zero, FLOAT))
+        number = apply("eq", value, value)
+        return _saturated(select(number, value, none), UINT8)
+
+    return k.compute(x.shape, UINT8, element), scale, zero
+
+
+def _shifted(x: Source, zero: Source | None, *, rows: bool) -> Any:
+    """How an element of a factor is read: less its zero point, as INT32."""
+
+    def read(point: tuple[Index, ...]) -> Expr:
+        value = cast(x[point], INT32)
+        if zero is None:
+            return value
+        return apply("sub", value, cast(_of_line(zero, x, point, rows=rows), INT32))
+
+    return read
+
+
+def _of_line(parameter: Source, x: Source, point: tuple[Index, ...], *, rows: bool) -> Expr:
+    """The value that `parameter` has for a row (or a column) of the matrices in `x`."""
+    if all(dim == 1 for dim in parameter.shape):
+        return parameter[(0,) * parameter.rank]
+    if x.rank < 2:
+        raise NotLowered("a zero point for each row of a vector")
+    line = -2 if rows else -1
+    if parameter.rank == 1:
+        agree("a value for each row or column", parameter.shape, (x.shape[line],))
+        return parameter[point[line]]
+    wanted = (*x.shape[:-2], x.shape[-2], 1) if rows else (*x.shape[:-2], 1, x.shape[-1])
+    agree("a value for each row or column", parameter.shape, wanted)
+    where = (*point[:-2], point[-2], 0) if rows else (*point[:-2], 0, point[-1])
+    return parameter[where]
+
+
+@rule("MatMulInteger")
+def matmul_integer(
+    k: Lowering, op: Any, a: Source, b: Source, za: Source | None = None, zb: Source | None = None
+) -> Contraction:
+    left, right = _shifted(a, za, rows=True), _shifted(b, zb, rows=False)
+    return contracted(k, a, b, left, right, lambda total, *_: total)
+
+
+@rule("QLinearMatMul")
+def matmul_linear(
+    k: Lowering,
+    op: Any,
+    a: Source,
+    a_scale: Source,
+    za: Source,
+    b: Source,
+    b_scale: Source,
+    zb: Source,
+    y_scale: Source,
+    zy: Source,
+) -> Contraction:
+    dtype = k.outputs[0][0]
+    for scale in (y_scale, zy):
+        agree("QLinearMatMul's output scale", scale.shape, (1,) * scale.rank)
+
+    def last(total: Expr, left: Any, right: Any) -> Expr:
+        factor = apply(
+            "mul",
+            cast(_of_line(a_scale, a, left, rows=True), FLOAT),
+            cast(_of_line(b_scale, b, right, rows=False), FLOAT),
+        )
+        factor = apply("div", factor, cast(y_scale[(0,) * y_scale.rank], FLOAT))
+        value = _rounded(apply("mul", cast(total, FLOAT), factor))
+        return _saturated(apply("add", value, cast(zy[(0,) * zy.rank], FLOAT)), dtype)
+
+    left, right = _shifted(a, za, rows=True), _shifted(b, zb, rows=False)
+    return contracted(k, a, b, left, right, last)

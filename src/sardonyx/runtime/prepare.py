@@ -1,0 +1,57 @@
+"""A model as the compiler wants it: the same numbers, in operators that it has rules for.
+
+Calls of local functions are put in place. An operator that has no lowering but that the standard
+defines by a function is replaced by its body, as far as types and ranks are known. What comes out
+is a private copy; the values that the model names keep their names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sardonyx.compose import copy, inline
+from sardonyx.errors import UnsupportedError
+from sardonyx.infer import infer
+from sardonyx.ir.model import canonical_domain
+from sardonyx.lowering import is_lowered
+from sardonyx.ops import registry
+from sardonyx.ops.bodies import expand, has_body
+from sardonyx.ops.operator import ControlFlow
+
+if TYPE_CHECKING:
+    from sardonyx.ir.model import Model
+    from sardonyx.ir.node import Node
+    from sardonyx.limits import Limits
+
+__all__ = ["prepare"]
+
+_ROUNDS = 4
+
+
+def prepare(model: Model, limits: Limits) -> Model:
+    """`model` itself where nothing is to be done, else a copy that is easier to compile."""
+    if model.functions:
+        model = inline(model, limits=limits)
+    if not any(_is_better_expanded(node, model) for node in model.graph.nodes):
+        return model
+    model = copy(model)
+    kept: set[Node] = set()
+    for _ in range(_ROUNDS):
+        nodes = [node for node in model.graph.nodes if _is_better_expanded(node, model)]
+        nodes = [node for node in nodes if node not in kept]
+        if not nodes:
+            break
+        facts = infer(model, limits=limits).facts
+        for node in nodes:
+            try:
+                expand(node, model.opset_imports, facts=facts)
+            except UnsupportedError:
+                kept.add(node)
+    return model
+
+
+def _is_better_expanded(node: Node, model: Model) -> bool:
+    if is_lowered(node.domain, node.op_type) or not has_body(node, model.opset_imports):
+        return False
+    operator = registry.find(canonical_domain(node.domain), node.op_type)
+    return operator is not None and operator.deterministic and not issubclass(operator, ControlFlow)
