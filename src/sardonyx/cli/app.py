@@ -217,6 +217,51 @@ def explain(
 
 @app.command()
 @boundary
+def bench(
+    model: _Model,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=1,3,224", help="The shape of an input with open dimensions."),
+    ] = None,
+    dim: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=N", help="The size of an open dimension.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random inputs.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many to use.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long to time each runtime.")] = 2.0,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Without onnxruntime and OpenVINO beside it.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="The time of each kernel, and what it could be.")
+    ] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.json", help="Write the kernels of one run as a Chrome trace."),
+    ] = None,
+    limit: _Limit = None,
+    as_json: _Json = False,
+) -> None:
+    """Time a model, beside other runtimes where they are installed."""
+    from sardonyx.cli.bench import BenchOptions
+    from sardonyx.cli.bench import bench as bench_model
+
+    options = BenchOptions(
+        shapes=shape or [],
+        dims=dim or [],
+        seed=seed,
+        threads=threads,
+        seconds=seconds,
+        alone=alone,
+        profile=profile,
+        trace=trace,
+        limits=limit or [],
+    )
+    bench_model(model, options, as_json=as_json)
+
+
+@app.command()
+@boundary
 def export(
     source: Annotated[
         str,
