@@ -85,7 +85,7 @@ def stages(case: Case, path: Path) -> list[tuple[str, Callable[[], Any]]]:
         walk(sx.load(target))
 
     def check() -> None:
-        report = validate(sx.load(path))
+        report = validate(sx.load(path), limits=case.limits)
         for problem in report.problems:
             str(problem)
         report.raise_errors()
