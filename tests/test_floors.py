@@ -17,10 +17,10 @@ FLOORS = [
     {"_version", "_modules", "errors", "dtypes", "dims", "limits"},
     {"ir", "loops"},
     {"ops", "wire"},
-    {"infer", "reference", "autodiff", "convert", "rewrite", "passes", "lowering"},
+    {"infer", "reference", "autodiff", "convert", "rewrite", "lowering"},
     {"check"},
     {"compose", "kernels", "codegen"},
-    {"schedule"},
+    {"schedule", "passes"},
     {"runtime"},
     {"backend", "cli", "export", "train", "quantize", "compat", "view", "serve", "__main__"},
 ]
@@ -29,6 +29,7 @@ FREE = {
     "limits": {"errors"},
     "autodiff": {"infer"},
     "reference": {"autodiff"},
+    "rewrite": {"infer"},
     "cli": {"export", "backend"},
     "__main__": {"cli"},
 }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sardonyx.ir import Model
     from sardonyx.ir.text import to_text
     from sardonyx.limits import Limits
+    from sardonyx.passes import optimize
     from sardonyx.runtime import Session
     from sardonyx.wire import dumps, load, loads, parse
 
@@ -38,6 +39,7 @@ __all__ = [
     "infer_shapes",
     "load",
     "loads",
+    "optimize",
     "parse",
     "save",
     "to_text",
@@ -51,6 +53,7 @@ _HOME = {
     "infer_shapes": "sardonyx.infer",
     "load": "sardonyx.wire",
     "loads": "sardonyx.wire",
+    "optimize": "sardonyx.passes",
     "parse": "sardonyx.wire",
     "save": "sardonyx.check.saving",
     "to_text": "sardonyx.ir.text",

@@ -208,6 +208,7 @@ def test_scan_inputs_do_not_underflow(count: int) -> None:
 
 
 def test_memory_of_a_run_is_bounded_as_its_limits_say() -> None:
-    session = sx.Session(values.identities(20), limits=Limits(memory_bytes=16 << 20))
+    limits = Limits(memory_bytes=16 << 20)
+    session = sx.Session(values.identities(20), compile=False, limits=limits)
     with pytest.raises(LimitError, match="memory bytes limit"):
         session.run(None, {})

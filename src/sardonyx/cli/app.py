@@ -484,3 +484,54 @@ def merge(
         limits=parse_limits(limit or []),
         as_json=as_json,
     )
+
+
+@app.command()
+@boundary
+def optimize(
+    model: _Model,
+    target: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="PATH", help="The .onnx or .onnxtxt file to write."),
+    ] = None,
+    basic: Annotated[
+        bool, typer.Option("--basic", help="Only what keeps every number as it is.")
+    ] = False,
+    only: Annotated[
+        _Names,
+        typer.Option("--pass", metavar="NAME", help="Only this pass or rule; may be repeated."),
+    ] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(min=1, help="Import this opset first, where no operator changed until it."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare numbers, and name the rule if they differ.")
+    ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Say where this rule nearly applies; write nothing."),
+    ] = None,
+    external_data: _External = False,
+    limit: _Limit = None,
+    as_json: _Json = False,
+) -> None:
+    """Make a model smaller and faster, with the same numbers."""
+    from sardonyx.cli.optimize import explain_rule, optimize_file
+    from sardonyx.cli.options import parse_limits
+
+    limits = parse_limits(limit or [])
+    if explain is not None:
+        explain_rule(model, explain, limits=limits, as_json=as_json)
+        return
+    optimize_file(
+        model,
+        target,
+        level="basic" if basic else "full",
+        passes=only or [],
+        opset=opset,
+        verify=verify,
+        external_data=external_data,
+        limits=limits,
+        as_json=as_json,
+    )

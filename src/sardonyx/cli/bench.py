@@ -36,7 +36,15 @@ from sardonyx.cli.results import type_text
 from sardonyx.cli.values import Reader
 from sardonyx.errors import InputError, quote
 from sardonyx.runtime import Session
-from sardonyx.runtime.bench import KernelTime, Latency, Profile, chrome_trace, interleaved, profile
+from sardonyx.runtime.bench import (
+    RESOLVED,
+    KernelTime,
+    Latency,
+    Profile,
+    chrome_trace,
+    interleaved,
+    profile,
+)
 from sardonyx.runtime.roofline import Roofline, measure_roofline
 from sardonyx.wire import load
 
@@ -297,7 +305,7 @@ def _group(same: Sequence[KernelTime]) -> dict[str, Any]:
         "seconds": seconds,
         "flops": sum(kernel.flops for kernel in same),
         "bytes": sum(kernel.nbytes for kernel in same),
-        "share": least / seconds if seconds else 0.0,
+        "share": least / seconds if seconds >= RESOLVED * len(same) else 0.0,
     }
 
 
@@ -365,10 +373,7 @@ def _print_fresh(console: Console, runtimes: Mapping[str, Any]) -> None:
 
 def _print_profile(console: Console, found: Mapping[str, Any]) -> None:
     limits = found["limits"]
-    rates = ", ".join(
-        f"{rate / 1e9:.0f} GB/s in {bytes_text(int(size))}"
-        for size, rate in limits["bandwidth"].items()
-    )
+    rates = [rate / 1e9 for rate in limits["bandwidth"].values()]
     console.print(heading("Kernels", f"1 thread, {duration_text(found['seconds'])} in all"))
     table = _table(("operators", "n", "time", "%", "GFLOP/s", "GB/s", "of limit"))
     groups = found["groups"]
@@ -377,7 +382,7 @@ def _print_profile(console: Console, found: Mapping[str, Any]) -> None:
         name = elided(printable(group["operators"]), _LABEL)
         row = [f"  {name}", str(group["count"]), _time_text(seconds)]
         row.append(f"{seconds / found['seconds']:.0%}" if found["seconds"] else "")
-        if group["kind"] == "reference" or not seconds:
+        if group["kind"] == "reference" or not group["share"]:
             row += ["", "", group["kind"] if group["kind"] == "reference" else ""]
         else:
             rate = f"{group['flops'] / seconds / 1e9:.1f}" if group["flops"] else ""
@@ -389,7 +394,12 @@ def _print_profile(console: Console, found: Mapping[str, Any]) -> None:
         share = f"{seconds / found['seconds']:.0%}" if found["seconds"] else ""
         table.add_row(f"  {len(rest)} more", str(count), _time_text(seconds), share, "", "", "")
     console.print(table)
-    console.print(hint(f"  limits of a core: {limits['flops'] / 1e9:.0f} GFLOP/s, {rates}"))
+    console.print(
+        hint(
+            f"  of limit: of {limits['flops'] / 1e9:.0f} GFLOP/s, or of the {min(rates):.0f} to "
+            f"{max(rates):.0f} GB/s of a core"
+        )
+    )
 
 
 def _time_text(seconds: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sardonyx._version import __version__
@@ -28,8 +29,6 @@ __all__ = ["addresses_of", "runner_library"]
 _LOCK: Final = threading.RLock()
 _ADDRESSES: Final[dict[tuple[str, bool], int]] = {}
 _LIBRARIES: Final[list[Library]] = []
-_EMITTER: Final = "1"
-"""Changes whenever the emitter writes other code for the same kernel."""
 
 
 def addresses_of(
@@ -76,9 +75,18 @@ def _code(key: str, text: Callable[[], str], machine: Machine) -> bytes:
     return code
 
 
+@lru_cache(maxsize=1)
+def _emitter() -> str:
+    """A digest of the code that writes code: another release of it writes other code."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 def _key(kind: str, machine: Machine, *names: str) -> str:
     parts = (
-        kind, __version__, _EMITTER, llvm_version(), machine.triple, machine.cpu, machine.features,
-        str(machine.vector_bits), *names,
+        kind, __version__, _emitter(), llvm_version(), machine.triple, machine.cpu,
+        machine.features, str(machine.vector_bits), *names,
     )  # fmt: skip
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -17,6 +17,7 @@ _PAUSE: Final = {
     "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
     "aarch64": ("declare void @llvm.aarch64.isb(i32)", "call void @llvm.aarch64.isb(i32 15)"),
 }
+_PAUSE["arm64"] = _PAUSE["aarch64"]
 _FUTEX_NUMBER: Final = {"x86_64": 202, "aarch64": 98}
 
 FUTEX: Final = """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sardonyx.dtypes import BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16
+from sardonyx.dtypes import BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16, INT32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,6 +231,8 @@ def _bits(c: _Context) -> str:
 
 def _cast(c: _Context) -> str:
     source, target, value = c.dtype, c.result, c.args[0]
+    if source is target:
+        return value
     if source is BFLOAT16:
         wide = _from_bfloat16(c, value)
         return wide if target is FLOAT else _again(c, wide, FLOAT, target)
@@ -239,15 +241,21 @@ def _cast(c: _Context) -> str:
     if target is BFLOAT16:
         return _to_bfloat16(c, value if source is FLOAT else _again(c, value, source, FLOAT))
     if target is FLOAT16 and source is not FLOAT:
-        return _again(c, _again(c, value, source, FLOAT), FLOAT, FLOAT16)
+        narrow = _to_odd(c, value) if source is DOUBLE else _again(c, value, source, FLOAT)
+        return _again(c, narrow, FLOAT, FLOAT16)
     kind = llvm_type(target, c.lanes)
     if target is BOOL:
         compare = "fcmp une" if source.is_floating else "icmp ne"
         return c.emit(f"{compare} {c.type} {value}, {c.splat(0)}")
     if source.is_floating and target.is_floating:
-        return c.emit(
+        result = c.emit(
             f"{'fpext' if target.bits > source.bits else 'fptrunc'} {c.type} {value} to {kind}"
         )
+        if source is not DOUBLE:
+            return result
+        # else LLVM joins this with a rounding to half, for which it would call a function
+        spelt = f"llvm.arithmetic.fence.{suffix(target, c.lanes)}"
+        return c.writer.intrinsic(spelt, kind, (kind, result))
     if source.is_floating:
         name = f"llvm.fpto{'s' if target.kind == 'int' else 'u'}i.sat"
         spelt = f"{name}.{suffix(target, c.lanes)}.{c.suffix}"
@@ -266,6 +274,29 @@ def _cast(c: _Context) -> str:
 
 def _again(c: _Context, value: str, source: DType, target: DType) -> str:
     return _cast(_Context(c.writer, (value,), source, target, c.lanes))
+
+
+def _to_odd(c: _Context, value: str) -> str:
+    """A DOUBLE as FLOAT, where that is not exact with an odd last bit: to be rounded once more.
+
+    Rounded to nearest both times, what lies just beside the middle of two numbers would first
+    become the middle.
+    """
+    floats, word = llvm_type(FLOAT, c.lanes), llvm_type(INT32, c.lanes)
+    mask = llvm_type(BOOL, c.lanes)
+    narrow = c.emit(f"fptrunc {c.type} {value} to {floats}")
+    back = c.emit(f"fpext {floats} {narrow} to {c.type}")
+    bits = c.emit(f"bitcast {floats} {narrow} to {word}")
+    sizes = [c.call("fabs", number_) for number_ in (value, back)]
+    below = c.emit(f"fcmp olt {c.type} {sizes[1]}, {sizes[0]}")
+    differs = c.emit(f"fcmp one {c.type} {sizes[1]}, {sizes[0]}")
+    low = c.emit(f"trunc {word} {bits} to {mask}")
+    even = c.emit(f"xor {mask} {low}, {c.splat(1, BOOL)}")
+    moves = c.emit(f"and {mask} {differs}, {even}")
+    step = c.emit(f"select {mask} {below}, {word} {c.splat(1, INT32)}, {word} {c.splat(-1, INT32)}")
+    moved = c.emit(f"add {word} {bits}, {step}")
+    chosen = c.emit(f"select {mask} {moves}, {word} {moved}, {word} {bits}")
+    return c.emit(f"bitcast {word} {chosen} to {floats}")
 
 
 def _from_bfloat16(c: _Context, value: str) -> str:

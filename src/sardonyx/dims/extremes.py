@@ -114,6 +114,7 @@ def _canonical(kind: str, args: list[DimLike]) -> DimLike:
     args, shift = _pull_constant(args)
     # min(g*a, g*b) -> g*min(a, b)
     factor = gcd(*[c for arg in args for _, c in terms(arg)])
+    args = [shrink(arg, factor) for arg in args]
     # max(-a, -b) -> -min(a, b), so that the first symbolic argument up to sign is positive
     signs: dict[str, int] = {}
     for arg in args:
@@ -124,7 +125,8 @@ def _canonical(kind: str, args: list[DimLike]) -> DimLike:
     if (signs[min(signs)] or (1 if kind == "max" else -1)) < 0:
         factor = -factor
         kind = "max" if kind == "min" else "min"
-    args, more = _pull_constant([shrink(arg, factor) for arg in args])
+        args = [shrink(arg, -1) for arg in args]
+    args, more = _pull_constant(args)
     if any(as_atom(arg, kind) for arg in args):
         core = extreme(kind, tuple(args))
     else:

@@ -20,7 +20,7 @@ _INTEGER_OPERATIONS: Final[dict[str, Callable[..., int]]] = {
     "product": operator.mul,
     "min": min,
     "max": max,
-    "broadcast": lambda *sizes: next((size for size in sizes if size != 1), 1),
+    "broadcast": lambda *sizes: _integer(broadcast(*sizes)),
 }
 
 
@@ -68,6 +68,11 @@ def _rebuild_atom(atom: Atom, done: dict[Atom, DimLike]) -> DimLike:
     if atom.kind == "broadcast":
         return broadcast(*operands)
     return extreme(atom.kind, operands)
+
+
+def _integer(dim: DimLike) -> int:
+    assert isinstance(dim, int)
+    return dim
 
 
 def evaluate(dim: DimLike, values: Mapping[str, int]) -> int:

@@ -91,6 +91,11 @@ class NodeList:
         self._unlink(node)
         self.insert_before(place, node)
 
+    def move_to(self, other: NodeList, node: Node, place: Node) -> None:
+        """Move `node` of this graph to just before `place` of `other`."""
+        self._unlink(node)
+        other.insert_before(place, node)
+
     def _unlink(self, node: Node) -> None:
         if node.graph is not self._graph:
             raise ValueError(f"{node!r} is not in this graph")

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from sardonyx.loops.expr import Expr
 
-__all__ = ["by_double", "d", "exp", "expm1", "log", "nearest", "polynomial", "power", "sigmoid", "tanh"]
+__all__ = [
+    "by_double", "d", "exp", "expm1", "log", "nearest", "polynomial", "power", "sigmoid", "tanh",
+]  # fmt: skip
 
 _LOG2_E: Final = 1.4426950408889634
 _LN2_HIGH: Final = 0.6931471803691238
@@ -57,7 +59,7 @@ def nearest(x: Expr) -> tuple[Expr, Expr]:
 
 
 def _reduced(x: Expr) -> tuple[Expr, Expr]:
-    """n as an integer and e**r - 1, with x = n * ln(2) + r and abs(r) <= ln(2) / 2."""
+    """An integer n and e**r - 1, with x = n * ln(2) + r and abs(r) <= ln(2) / 2."""
     shifted = apply("fma", x, d(_LOG2_E), d(_ROUND))
     n = apply("sub", shifted, d(_ROUND))
     r = apply("fma", n, d(-_LN2_HIGH), x)
@@ -74,7 +76,7 @@ def _power_of_two(n: Expr) -> Expr:
 
 
 def _scaled(value: Expr, n: Expr) -> Expr:
-    """value * 2**n in two steps, so that denormal and infinite results are right."""
+    """The product value * 2**n in two steps, so that denormal and infinite results are right."""
     # of a number that is not negative: few processors shift 64 bits arithmetically
     biased = apply("lshr", apply("add", n, const(4096, INT64)), const(1, INT64))
     half = apply("sub", biased, const(2048, INT64))
@@ -84,14 +86,14 @@ def _scaled(value: Expr, n: Expr) -> Expr:
 
 
 def exp(x: Expr) -> Expr:
-    """e to the power of x."""
+    """The exponential of x."""
     x = apply("max", apply("min", x, d(710.0)), d(-746.0))
     integer, less_one = _reduced(x)
     return _scaled(apply("add", less_one, d(1.0)), integer)
 
 
 def expm1(x: Expr) -> Expr:
-    """exp(x) - 1, exact to the last bits near 0 too."""
+    """The value of exp(x) - 1, exact to the last bits near 0 too."""
     held = apply("max", apply("min", x, d(710.0)), d(-40.0))
     integer, less_one = _reduced(held)
     factor = _power_of_two(apply("min", integer, const(1023, INT64)))
@@ -130,7 +132,7 @@ def log(x: Expr) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + exp(-x)), of negative x as exp(x) / (1 + exp(x))."""
+    """The logistic function 1 / (1 + exp(-x)), of negative x as exp(x) / (1 + exp(x))."""
     decay = exp(apply("neg", apply("abs", x)))
     share = apply("div", d(1.0), apply("add", d(1.0), decay))
     return select(apply("lt", x, d(0.0)), apply("mul", decay, share), share)
@@ -145,7 +147,7 @@ def tanh(x: Expr) -> Expr:
 
 @by_double
 def power(x: Expr, y: Expr) -> Expr:
-    """x to the power of y, for FLOAT numbers."""
+    """The power x**y, for FLOAT numbers."""
     size = apply("abs", x)
     value = exp(apply("mul", y, log(size)))
     whole = apply("eq", apply("trunc", y), y)

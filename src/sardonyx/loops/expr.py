@@ -55,16 +55,16 @@ __all__ = [
 _INTERNED: WeakValueDictionary[tuple[Any, ...], Expr] = WeakValueDictionary()
 
 
-Number: TypeAlias = "int | float"  # noqa: PYI041 - they are told apart
+Number: TypeAlias = "int | float"
 
 
 class Expr:
     """Base of all expressions; `dtype` is the type of its value."""
 
-    __slots__ = ("__weakref__", "_loads", "_size", "dtype", "key")
+    __slots__ = ("__weakref__", "dtype", "key", "known_cost", "known_loads")
 
-    _loads: tuple[Load, ...] | None
-    _size: int
+    known_loads: tuple[Load, ...] | None
+    known_cost: int
     dtype: DType
     key: tuple[Any, ...]
 
@@ -75,8 +75,8 @@ class Expr:
         if found is None:
             found = object.__new__(cls)
             found.key = key
-            found._loads = None
-            found._size = 0
+            found.known_loads = None
+            found.known_cost = 0
             found._set(*key)
             # Of two threads that make one expression at once, the first one's object wins.
             found = _INTERNED.setdefault(whole, found)
@@ -108,11 +108,11 @@ class Const(Expr):
 
     def __new__(cls, value: Number, dtype: DType) -> Const:
         spelling = value.hex() if isinstance(value, float) else int(value)
-        return cls._intern(spelling, dtype, value)  # type: ignore[no-any-return]
+        return cls._intern(spelling, dtype)  # type: ignore[no-any-return]
 
-    def _set(self, _spelling: object, dtype: DType, value: Number) -> None:
+    def _set(self, spelling: str | int, dtype: DType) -> None:
         self.dtype = dtype
-        self.value = value
+        self.value = float.fromhex(spelling) if isinstance(spelling, str) else spelling
 
     def __reduce__(self) -> Any:
         return (Const, (self.value, self.dtype))
@@ -275,9 +275,9 @@ def loads(*exprs: Expr) -> list[Load]:
     """All loads within `exprs`, each once, in order of appearance."""
     found: dict[Load, None] = {}
     for expr in exprs:
-        if expr._loads is None:
-            expr._loads = tuple(part for part in walk(expr) if isinstance(part, Load))
-        found.update(dict.fromkeys(expr._loads))
+        if expr.known_loads is None:
+            expr.known_loads = tuple(part for part in walk(expr) if isinstance(part, Load))
+        found.update(dict.fromkeys(expr.known_loads))
     return list(found)
 
 
@@ -288,12 +288,12 @@ def cost(*exprs: Expr) -> int:
     """How many operations computing `exprs` takes, about; shared parts count for each of them."""
     total = 0
     for expr in exprs:
-        if not expr._size:
-            expr._size = 1 + sum(
+        if not expr.known_cost:
+            expr.known_cost = 1 + sum(
                 _HEAVY.get(part.op, 1) if isinstance(part, Apply) else isinstance(part, Load)
                 for part in walk(expr)
             )
-        total += expr._size - 1
+        total += expr.known_cost - 1
     return total
 
 

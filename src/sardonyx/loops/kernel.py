@@ -17,16 +17,16 @@ does the part of that loop between two bounds, and calls for disjoint parts may 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypeAlias, Union
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from sardonyx.loops.expr import index
+from sardonyx.loops.expr import Const, Linear, index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from sardonyx.dims import DimLike
     from sardonyx.dtypes import DType
-    from sardonyx.loops.expr import Axis, Expr, Linear
+    from sardonyx.loops.expr import Axis, Expr
 
 __all__ = [
     "Accumulate",
@@ -42,6 +42,8 @@ __all__ = [
     "Store",
     "Var",
     "expressions",
+    "fixed_extent",
+    "is_flat",
     "is_on_stack",
     "mapped",
     "statements",
@@ -86,8 +88,11 @@ class Let:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Local:
-    """A buffer that lives as long as the block: in registers or on the stack if its size is
-    constant and small, else in the scratch memory of the call."""
+    """A buffer that lives as long as the block.
+
+    In registers or on the stack if its size is constant and small, else in the scratch memory of
+    the call.
+    """
 
     name: str
     dtype: DType
@@ -122,7 +127,7 @@ class If:
     otherwise: Block = ()
 
 
-Stmt: TypeAlias = Union[For, Var, Accumulate, Let, Local, Store, If]
+Stmt: TypeAlias = For | Var | Accumulate | Let | Local | Store | If
 Block: TypeAlias = tuple[Stmt, ...]
 
 
@@ -168,6 +173,21 @@ def statements(block: Block) -> Iterator[Stmt]:
         elif isinstance(stmt, If):
             yield from statements(stmt.then)
             yield from statements(stmt.otherwise)
+
+
+def fixed_extent(loop: For) -> int | None:
+    """How many steps a loop has, if that is a constant."""
+    extent = loop.extent
+    if isinstance(extent, Const):
+        return int(extent.value)
+    if isinstance(extent, Linear) and not extent.terms and isinstance(extent.constant, int):
+        return extent.constant
+    return None
+
+
+def is_flat(loop: For) -> bool:
+    """Whether a loop holds no loop, branch or buffer: then a parallel one is a vector loop too."""
+    return not any(isinstance(stmt, (For, If, Local)) for stmt in statements(loop.body))
 
 
 def expressions(stmt: Stmt) -> tuple[Expr, ...]:

@@ -57,7 +57,7 @@ def _single(x: Expr) -> None:
 
 
 def _reduced(x: Expr) -> tuple[Expr, Expr, Expr]:
-    """n as an integer and r with x = n * ln(2) + r, and the bits of n's rounding."""
+    """The integer n and r with x = n * ln(2) + r, and the bits of n's rounding."""
     shifted = apply("fma", x, f(_LOG2_E), f(_ROUND))
     n = apply("sub", shifted, f(_ROUND))
     r = apply("fma", n, f(-_LN2_HIGH), x)
@@ -67,13 +67,13 @@ def _reduced(x: Expr) -> tuple[Expr, Expr, Expr]:
 
 
 def _power_less_one(r: Expr) -> Expr:
-    """e**r - 1 for abs(r) <= ln(2) / 2."""
+    """Power of e, less 1: e**r - 1 for abs(r) <= ln(2) / 2."""
     rest = polynomial(r, _EXP)
     return apply("fma", apply("mul", r, r), rest, r)
 
 
 def exp(x: Expr) -> Expr:
-    """e to the power of x: 2**n * e**r with n an integer and abs(r) <= ln(2) / 2."""
+    """The power of e: 2**n * e**r with n an integer and abs(r) <= ln(2) / 2."""
     if x.dtype is DOUBLE:
         return doubles.exp(x)
     _single(x)
@@ -83,7 +83,7 @@ def exp(x: Expr) -> Expr:
 
 
 def scaled(value: Expr, n: Expr) -> Expr:
-    """value * 2**n for INT32 n, in two steps so that denormal and infinite results are right."""
+    """Scaled by 2**n for INT32 n, in two steps: denormal and infinite results are right."""
     half = apply("shr", n, const(1, INT32))
     rest = apply("sub", n, half)
     for part in (half, rest):
@@ -108,7 +108,7 @@ def expm1(x: Expr) -> Expr:
     factor = _power_of_two(apply("min", integer, const(127, INT32)))
     small = apply("fma", factor, less_one, apply("sub", factor, f(1.0)))
     large = scaled(apply("add", less_one, f(1.0)), integer)
-    return select(apply("lt", f(20.0), held), large, small)
+    return apply("copysign", select(apply("lt", f(20.0), held), large, small), x)
 
 
 def log(x: Expr) -> Expr:
@@ -143,7 +143,7 @@ def log1p(x: Expr) -> Expr:
     lost = apply("sub", x, apply("sub", whole, f(1.0)))
     value = apply("add", log(whole), apply("div", lost, whole))
     inside = apply("and", apply("lt", x, f(_INFINITY)), apply("lt", f(-1.0), x))
-    return select(inside, value, log(whole))
+    return apply("copysign", select(inside, value, log(whole)), x)
 
 
 def sigmoid(x: Expr) -> Expr:
@@ -173,7 +173,7 @@ def tanh(x: Expr) -> Expr:
     size = apply("abs", x)
     under = apply("add", exp(apply("add", size, size)), f(1.0))
     far = apply("sub", f(1.0), apply("div", f(2.0), under))
-    return select(apply("lt", size, f(0.55)), near, apply("copysign", far, x))
+    return apply("copysign", select(apply("lt", size, f(0.55)), near, far), x)
 
 
 def erf(x: Expr) -> Expr:
@@ -187,7 +187,7 @@ def erf(x: Expr) -> Expr:
 
 
 def fast_tanh(x: Expr) -> Expr:
-    """tanh as x * P(x**2) / Q(x**2): within 6e-7 of it, for the inside of other functions."""
+    """About tanh: x * P(x**2) / Q(x**2), within 6e-7 of it, for use inside other functions."""
     held = apply("max", apply("min", x, f(9.01)), f(-9.01))
     square = apply("mul", held, held)
     over = apply("mul", held, polynomial(square, _TANH_OVER))
@@ -196,7 +196,7 @@ def fast_tanh(x: Expr) -> Expr:
 
 
 def fast_erf(x: Expr) -> Expr:
-    """erf as x * P(x**2) / Q(x**2): within 4e-7 of it, for the inside of other functions."""
+    """About erf: x * P(x**2) / Q(x**2), within 4e-7 of it, for use inside other functions."""
     held = apply("max", apply("min", x, f(3.92)), f(-3.92))
     square = apply("mul", held, held)
     over = apply("mul", held, polynomial(square, _ERF_OVER))
@@ -205,14 +205,14 @@ def fast_erf(x: Expr) -> Expr:
 
 
 def gelu(x: Expr) -> Expr:
-    """x / 2 * (1 + erf(x / sqrt(2)))."""
+    """The exact Gelu: x / 2 * (1 + erf(x / sqrt(2)))."""
     _single(x)
     half = apply("mul", x, f(0.5))
     return apply("fma", half, fast_erf(apply("mul", x, f(0.7071067811865476))), half)
 
 
 def gelu_tanh(x: Expr) -> Expr:
-    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))."""
+    """The Gelu by tanh: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))."""
     _single(x)
     half = apply("mul", x, f(0.5))
     square = apply("mul", x, x)

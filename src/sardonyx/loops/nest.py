@@ -6,8 +6,9 @@ reductions it is a row operation: for each point of `axes`, the variables are fi
 the other by loops over `inner`, and then the result is stored, for each point of `axes` alone or
 with `inner`.
 
-`Contraction` is a matrix product, `View` the same elements under another shape. `Steps` is what
-no expression for each element says: scans, selections, scattering.
+`Contraction` is a matrix product, `Convolution` sums over windows, `View` has the same elements
+under another shape. `Steps` is what no expression for each element says: scans, selections,
+scattering.
 
 `Lowering` is the `k` that operators' `lower` methods write with.
 """
@@ -15,9 +16,9 @@ no expression for each element says: scans, selections, scattering.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sardonyx.dims import Dim
+from sardonyx.dims import Dim, known_equal
 from sardonyx.dtypes import BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16
 from sardonyx.loops.expr import Axis, Const, Expr, Load, Ref, index, loads
 from sardonyx.loops.kernel import expressions, mapped, statements
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from sardonyx.loops.kernel import Block
 
 __all__ = [
+    "Chain",
     "Contraction",
+    "Convolution",
     "Definition",
     "Lowering",
     "Nest",
@@ -42,6 +45,7 @@ __all__ = [
     "Source",
     "Steps",
     "View",
+    "Window",
 ]
 
 Shape: TypeAlias = "tuple[DimLike, ...]"
@@ -146,6 +150,115 @@ class Contraction:
 
 
 @dataclass(frozen=True, slots=True)
+class Chain:
+    """A product, a row operation on it, and a product with its rows: attention.
+
+    All have the batch axes and the rows of `second`; the columns of `first`, the inner axis of
+    `rows` and what `second` sums over are one axis. In `rows` stands ``Ref("score")`` for the
+    element of `first` at the point, in `second` ``Ref("weight")`` for that of `rows`.
+    """
+
+    first: Contraction
+    rows: Nest
+    second: Contraction
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the result."""
+        return self.second.shape
+
+    @property
+    def dtype(self) -> DType:
+        """The element type of the result."""
+        return self.second.dtype
+
+    def exprs(self) -> tuple[Expr, ...]:
+        """All expressions that read."""
+        return (*self.first.exprs(), *self.rows.exprs(), *self.second.exprs())
+
+    def map(self, change: Callable[[Expr], Expr]) -> Chain:
+        """The chain with each expression changed."""
+        return Chain(self.first.map(change), self.rows.map(change), self.second.map(change))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The windows along a spatial axis of `size` elements between `begin` and `end` zeros.
+
+    A window has `taps` that lie `dilation` apart, and starts `stride` after the one before.
+    """
+
+    size: DimLike
+    output: DimLike
+    taps: int
+    stride: int = 1
+    dilation: int = 1
+    begin: DimLike = 0
+    end: DimLike = 0
+
+    @property
+    def is_point(self) -> bool:
+        """Whether each window is the one element of the same number."""
+        unpadded = self.begin == 0 and self.end == 0
+        return self.taps == 1 and self.stride == 1 and unpadded
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """``out[target] = value`` with ``Ref("sum")`` the sum over channels and taps of `x` * `w`.
+
+    The axes of the result are `image`, `channel` and `spatial`, those of `x` are `image`, `source`
+    and `positions`, those of `w` are `channel`, `depth` and `taps`: an output channel reads the
+    `channels` sources of its group, of which there are `group`. `x` and `w` are expressions in the
+    type that is summed in. A step takes `block` panels of pixels; where it is 0 the kernel decides.
+    """
+
+    shape: Shape
+    dtype: DType
+    image: Axis
+    channel: Axis
+    spatial: tuple[Axis, ...]
+    extents: Shape
+    source: Axis
+    positions: tuple[Axis, ...]
+    depth: Axis
+    taps: tuple[Axis, ...]
+    group: DimLike
+    channels: DimLike
+    windows: tuple[Window, ...]
+    x: Expr
+    w: Expr
+    value: Expr
+    target: tuple[Linear, ...]
+    block: DimLike = 0
+
+    @property
+    def sum_dtype(self) -> DType:
+        """The type of the sums."""
+        return self.x.dtype
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of the result."""
+        return (self.image, self.channel, *self.spatial)
+
+    @property
+    def is_padded_or_strided(self) -> bool:
+        """Whether the input is copied before, with its padding and so that columns lie together."""
+        last = self.windows[-1]
+        padded = any(window.begin != 0 or window.end != 0 for window in self.windows)
+        return padded or (last.stride > 1 and last.taps > 1)
+
+    def exprs(self) -> tuple[Expr, ...]:
+        """All expressions that read."""
+        return (self.x, self.w, self.value)
+
+    def map(self, change: Callable[[Expr], Expr]) -> Convolution:
+        """The convolution with each expression changed."""
+        return replace(self, x=change(self.x), w=change(self.w), value=change(self.value))
+
+
+@dataclass(frozen=True, slots=True)
 class Steps:
     """Statements that run for each point of `axes`, and store into the values `results`.
 
@@ -176,10 +289,10 @@ class Pieces:
 
     shape: Shape
     dtype: DType
-    nests: tuple[Nest | Steps, ...]
+    nests: tuple[Nest | Steps | Convolution, ...]
 
 
-Definition: TypeAlias = Union[Nest, View, Contraction, Pieces, Steps]
+Definition: TypeAlias = Nest | View | Contraction | Convolution | Chain | Pieces | Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +353,13 @@ class Lowering:
     ) -> None:
         self.outputs = list(outputs)
         self.results = tuple(results)
+        self.required: list[DimLike] = []
         self._count = 0
+
+    def require_equal(self, a: DimLike, b: DimLike) -> None:
+        """What is written is right only for runs in which the sizes `a` and `b` are equal."""
+        if not known_equal(a, b):
+            self.required += [a - b, b - a]
 
     def axes(self, count: int, prefix: str = "i") -> tuple[Axis, ...]:
         """New axes."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sardonyx.loops.kernel import Block, Stmt
 
-__all__ = ["kernel_text", "text"]
+__all__ = ["kernel_text", "statement_text", "text"]
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "rem": "%", "lt": "<", "le": "<=", "eq": "==",
@@ -24,6 +24,12 @@ _INFIX = {
 def text(expr: Expr) -> str:
     """An expression on one line."""
     return _Printer().expr(expr)
+
+
+def statement_text(stmt: Stmt) -> str:
+    """A statement on one line; of a loop or branch its head."""
+    lines = list(_Printer().stmt(stmt, ""))
+    return lines[0] if isinstance(stmt, (For, If)) else lines[-1]
 
 
 def kernel_text(kernel: Kernel) -> str:
@@ -110,7 +116,7 @@ class _Printer:
             return self.linear(expr)
         assert isinstance(expr, Apply)
         args = [self.expr(arg) for arg in expr.args]
-        if expr.op in _INFIX:
+        if expr.op in _INFIX and len(args) == 2:
             return f"({args[0]} {_INFIX[expr.op]} {args[1]})"
         kind = f":{expr.dtype.text}" if expr.op in {"cast", "bits"} else ""
         return f"{expr.op}({', '.join(args)}){kind}"

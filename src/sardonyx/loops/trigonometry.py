@@ -123,7 +123,7 @@ def acos(x: Expr) -> Expr:
 
 
 def _small(x: Expr, limit: float, share: float, value: Expr) -> Expr:
-    """x + share * x**3 where abs(x) is below `limit`, else `value`."""
+    """The sum x + share * x**3 where abs(x) is below `limit`, else `value`."""
     cubed = apply("mul", apply("mul", x, x), x)
     near = apply("fma", cubed, d(share), x)
     return select(apply("lt", apply("abs", x), d(limit)), near, value)

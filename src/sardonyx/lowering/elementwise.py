@@ -9,7 +9,6 @@ from sardonyx import dtypes
 from sardonyx.dtypes import BOOL, DOUBLE, FLOAT
 from sardonyx.loops import doubles, trigonometry
 from sardonyx.loops import mathematics as m
-from sardonyx.loops.expr import Expr
 from sardonyx.loops.nest import Lowering, Nest, NotLowered, Source, widened
 from sardonyx.loops.scalars import apply, cast, const, select
 from sardonyx.lowering.registry import rule
@@ -17,6 +16,8 @@ from sardonyx.lowering.support import agree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sardonyx.loops.expr import Expr
 
 
 def number(value: float, like: Expr) -> Expr:

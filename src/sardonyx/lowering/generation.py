@@ -1,4 +1,4 @@
-"""Operators whose output is made of numbers and sizes alone, and Dropout where nothing is dropped."""
+"""Operators whose output is made of numbers and sizes, and Dropout where nothing is dropped."""
 
 from __future__ import annotations
 

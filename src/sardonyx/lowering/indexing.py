@@ -55,13 +55,17 @@ def gather_nd(k: Lowering, op: Any, data: Source, indices: Source) -> Nest:
     def element(*axes: Axis) -> Expr:
         outer = axes[:rank]
         picked = (
-            position(indices[tuple([*outer, number])], data.shape[batch + number])
+            position(indices[_joined(outer, number)], data.shape[batch + number])
             for number in range(width)
         )
         where = (*outer[:batch], *picked, *axes[rank:])
         return data[where]
 
     return k.compute(k.outputs[0][1], data.dtype, element)
+
+
+def _joined(outer: tuple[Axis, ...], number: int) -> tuple[Any, ...]:
+    return (*outer, number)
 
 
 @rule("ReverseSequence")

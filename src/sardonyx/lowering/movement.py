@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from sardonyx.dims import Dim, known_equal, known_less_equal
@@ -14,6 +16,8 @@ from sardonyx.lowering.registry import rule
 from sardonyx.lowering.support import may_be_zero, normal_axis, position
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sardonyx.dims import DimLike
 
 __all__ = ["known_dims"]
@@ -21,6 +25,8 @@ __all__ = ["known_dims"]
 
 def known_dims(source: Source | None, what: str) -> list[DimLike]:
     """The contents of an integer tensor as dims. Raises `NotLowered` where they are not known."""
+    if source is not None and source.shape == (0,):
+        return []
     if source is None or source.contents is None:
         raise NotLowered(f"{what} is decided by data")
     found = [
@@ -32,9 +38,16 @@ def known_dims(source: Source | None, what: str) -> list[DimLike]:
     return found  # type: ignore[return-value]
 
 
+def _count(dims: Iterable[DimLike]) -> DimLike:
+    """How many elements a shape has."""
+    return reduce(operator.mul, dims, 1)
+
+
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(k: Lowering, _op: Any, data: Source, *_shape: Source | None) -> View:
-    return k.view(data, k.outputs[0][1])
+    shape = k.outputs[0][1]
+    k.require_equal(_count(data.shape), _count(shape))
+    return k.view(data, shape)
 
 
 @rule("Transpose")
@@ -112,6 +125,9 @@ def concat(k: Lowering, op: Any, *inputs: Source) -> Pieces:
     pieces = []
     end: DimLike = 0
     for part in inputs:
+        for axis, dim in enumerate(part.shape):
+            if axis != along:
+                k.require_equal(dim, shape[axis])
         nest = k.compute(part.shape, dtype, lambda *axes, part=part: part[axes])
         target = list(nest.target)
         target[along] = linear((target[along], 1), (end, 1))
@@ -197,8 +213,8 @@ def _repeated(k: Lowering, mode: str, data: Source, before: dict[int, DimLike]) 
 
     def element(*axes: Axis) -> Expr:
         where: list[Any] = list(axes)
-        for number in before:
-            if not known_equal(shape[number], data.shape[number]) or before[number] != 0:
+        for number, amount in before.items():
+            if not known_equal(shape[number], data.shape[number]) or amount != 0:
                 where[number] = place(axes[number], number)
         return data[tuple(where)]
 

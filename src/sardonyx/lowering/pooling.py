@@ -34,6 +34,7 @@ from sardonyx.loops.scalars import apply, cast, const, select, size
 from sardonyx.lowering.reduction import count_of, extreme, norm_of, power_of
 from sardonyx.lowering.registry import rule
 from sardonyx.lowering.support import every, is_nan
+from sardonyx.ops.windows import Windows
 
 if TYPE_CHECKING:
     from sardonyx.dims import DimLike
@@ -77,12 +78,15 @@ class _Spatial:
 
 
 def _spatial(op: Any, x: Source, shape: Shape) -> list[_Spatial]:
-    windows = op._windows()
+    windows = Windows.of(
+        op.op_type, op.kernel_shape, op.strides, op.dilations, op.pads, op.auto_pad, op.ceil_mode
+    )
     found = []
     for number, (total, output) in enumerate(zip(x.shape[2:], shape[2:], strict=True)):
         kernel, stride = windows.kernel[number], windows.strides[number]
         dilation = windows.dilations[number]
-        begin, end = windows.begins[number], windows.ends[number]
+        begin: DimLike = windows.begins[number]
+        end: DimLike = windows.ends[number]
         if not isinstance(kernel, int):
             raise NotLowered(f"{op.op_type} with a kernel that data decides")
         if windows.auto_pad.startswith("SAME"):

@@ -55,6 +55,7 @@ def contracted(
     if not a.rank or not b.rank:
         raise NotLowered("a matrix product with a scalar")
     rows, columns = a.rank > 1, b.rank > 1
+    k.require_equal(a.shape[-1], b.shape[-2 if columns else -1])
     count = len(shape) - rows - columns
     axes = k.axes(count + 3)
     batch, (m, n, depth) = axes[:count], axes[count:]
@@ -98,6 +99,7 @@ def gemm(k: Lowering, op: Any, a: Source, b: Source, c: Source | None = None) ->
     if op.version < 7:
         raise NotLowered("Gemm before opset 7")
     m, n, depth = k.axes(3)
+    k.require_equal(a.shape[0 if op.transA else 1], b.shape[1 if op.transB else 0])
     left = widened(a[(depth, m) if op.transA else (m, depth)])
     right = widened(b[(n, depth) if op.transB else (depth, n)])
     total: Any = Ref("sum", left.dtype)
@@ -221,7 +223,7 @@ def _as_product(
     """The labels of a matrix product: batch, m, n and k; None if it is not one."""
     if len(operands) != 2 or len(summed) != 1:
         return None
-    (x, left), (y, right) = operands
+    (_, left), (_, right) = operands
     if any(len(set(labels)) < len(labels) for labels in (left, right)):
         return None
     if any(

@@ -35,6 +35,7 @@ _FAMILIES: Final = (
     "scatter",
     "sorting",
     "pooling",
+    "convolution",
     "resizing",
     "quantization",
     "rotation",

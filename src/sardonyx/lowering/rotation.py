@@ -12,7 +12,32 @@ from sardonyx.lowering.registry import rule
 from sardonyx.lowering.support import agree, position
 
 if TYPE_CHECKING:
+    from sardonyx.dims import DimLike
     from sardonyx.loops.expr import Linear
+
+
+def _sizes(op: Any, x: Source) -> tuple[int, int]:
+    """The elements of a head, and how many of them are turned."""
+    head = x.shape[3] if x.rank == 4 else None
+    if x.rank == 3 and op.num_heads and isinstance(x.shape[2], int):
+        head = x.shape[2] // op.num_heads
+    if not isinstance(head, int):
+        raise NotLowered("RotaryEmbedding of heads whose size data decides")
+    turned: int = op.rotary_embedding_dim or head
+    if not 0 <= turned <= head or turned % 2:
+        raise NotLowered("RotaryEmbedding of an odd number of elements")
+    return head, turned
+
+
+def _check_caches(
+    caches: tuple[Source, Source], places: Source | None, steps: tuple[DimLike, DimLike], half: int
+) -> None:
+    for cache in caches:
+        if places is None:
+            agree("RotaryEmbedding's cache", cache.shape, (*steps, half))
+        else:
+            agree("RotaryEmbedding's cache", cache.shape[1:], (half,))
+            agree("RotaryEmbedding's position_ids", places.shape, steps)
 
 
 @rule("RotaryEmbedding")
@@ -20,23 +45,11 @@ def rotary(
     k: Lowering, op: Any, x: Source, cos: Source, sin: Source, places: Source | None = None
 ) -> Pieces:
     heads_first = x.rank == 4
-    head = x.shape[3] if heads_first else None
-    if not heads_first and op.num_heads and isinstance(x.shape[2], int):
-        head = x.shape[2] // op.num_heads
-    if not isinstance(head, int):
-        raise NotLowered("RotaryEmbedding of heads whose size data decides")
-    turned = op.rotary_embedding_dim or head
-    if not 0 <= turned <= head or turned % 2:
-        raise NotLowered("RotaryEmbedding of an odd number of elements")
+    head, turned = _sizes(op, x)
     half = turned // 2
     batch, steps = x.shape[0], x.shape[2] if heads_first else x.shape[1]
     heads = x.shape[1] if heads_first else op.num_heads
-    for cache in (cos, sin):
-        if places is None:
-            agree("RotaryEmbedding's cache", cache.shape, (batch, steps, half))
-        else:
-            agree("RotaryEmbedding's cache", cache.shape[1:], (half,))
-            agree("RotaryEmbedding's position_ids", places.shape, (batch, steps))
+    _check_caches((cos, sin), places, (batch, steps), half)
 
     def spot(b: Axis, h: Axis, s: Axis, d: Any) -> tuple[Any, ...]:
         return (b, h, s, d) if heads_first else (b, s, linear((h, head), (d, 1)))

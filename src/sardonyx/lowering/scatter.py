@@ -8,7 +8,7 @@ from sardonyx.dtypes import BOOL, INT64
 from sardonyx.loops.expr import Axis, Expr, Load, Ref, index, linear
 from sardonyx.loops.kernel import For, If, Let, Store
 from sardonyx.loops.nest import COMPUTED_AS, Lowering, NotLowered, Pieces, Source, Steps
-from sardonyx.loops.scalars import apply, cast, const, select, size
+from sardonyx.loops.scalars import apply, const, select, size
 from sardonyx.lowering.registry import rule
 from sardonyx.lowering.support import (
     agree,
@@ -109,9 +109,12 @@ def scatter_nd(k: Lowering, op: Any, data: Source, indices: Source, updates: Sou
     agree("ScatterND's updates", updates.shape, (*outer, *data.shape[width:]))
     points = k.axes(len(outer))
     inner = k.axes(data.rank - width)
-    picked = [
-        position(indices[tuple([*points, number])], data.shape[number]) for number in range(width)
-    ]
+
+    def at_row(number: int) -> Expr:
+        where: tuple[Index, ...] = (*points, number)
+        return indices[where]
+
+    picked = [position(at_row(number), data.shape[number]) for number in range(width)]
     checks, put = _put(k, op, data, [*picked, *inner], updates[points + inner])
     body: Block = _guarded(data, put)
     extents = list(data.shape[width:])

@@ -60,7 +60,7 @@ def position(value: Expr, dim: DimLike) -> Expr:
 
 
 def steps_within(axis: Axis, steps: DimLike, dim: DimLike) -> Index:
-    """`axis`, which takes `steps`, as an index into `dim` elements, checked if it may be outside."""
+    """`axis`, which takes `steps`, as an index into `dim`, checked if it may be outside."""
     return axis if known_less_equal(steps, dim) else position(index(axis), dim)
 
 

@@ -195,19 +195,26 @@ class Scene:
 
     # -- changes ---------------------------------------------------------------------------------
 
-    def redirect(self, node: Node, index: int, new: Value) -> list[Node]:
+    def redirect(
+        self, node: Node, index: int, new: Value, fresh: Sequence[Node] = ()
+    ) -> list[Node]:
         """Make `new` take the place of output `index` of `node`; returns nodes that changed.
 
-        Where a graph gives the old value out, it stays under its name: it becomes the output of the
-        node that makes `new`, or of an Identity. The node itself stays, its output unused.
+        Where a graph gives the old value out, or one of the `fresh` nodes makes the new one, the
+        old value stays under its name: it becomes the output of the node that makes `new`, or of an
+        Identity. The node itself stays, its output unused.
         """
         old = node.outputs[index]
         changed = list(old.users)
-        if not self.is_given_out(old):
+        is_needed = self.is_given_out(old)
+        producer = new.producer
+        can_move = (
+            producer is not None and producer.graph is node.graph and not self.is_given_out(new)
+        )
+        if not (is_needed or (can_move and old.name and producer in fresh)):
             old.replace_uses(new)
             return changed
-        producer = new.producer
-        if producer is None or producer.graph is not node.graph or self.is_given_out(new):
+        if not can_move:
             builder = self.builder(_graph_of(node))
             with builder.at(node):
                 new = builder.Identity(new)
@@ -232,12 +239,7 @@ class Scene:
                 continue
             sources = [value.producer for value in current.inputs if value is not None]
             for inner in current.subgraphs():
-                for graph in _graphs(inner):
-                    for output in graph.outputs:
-                        self._forget(output)
-                    for each in graph.nodes:
-                        sources += [value.producer for value in each.inputs if value is not None]
-                        each.detach()
+                sources += self._empty(inner)
             current.graph.nodes.remove(current)
             found = [source for source in sources if source is not None]
             stack += found
@@ -248,23 +250,44 @@ class Scene:
         """Whether anything needs an output of `node`."""
         return any(value.users or self.is_given_out(value) for value in node.outputs)
 
-    def inline_branch(self, node: Node, graph: Graph) -> None:
-        """Put the nodes of `graph`, a subgraph of `node` without inputs, before `node`."""
-        outer = _graph_of(node)
-        for value in list(graph.initializers):
-            outer.initializers.append(value)
-        for each in list(graph.nodes):
-            graph.nodes._unlink(each)  # noqa: SLF001
-            outer.nodes.insert_before(node, each)
-        graph.initializers.clear()
+    def take_branch(self, node: Node, graph: Graph) -> list[Value]:
+        """Move the nodes of `graph`, a subgraph of `node` without inputs, to before `node`.
 
-    def branch_outputs(self, graph: Graph) -> list[Value]:
-        """The outputs of a subgraph, which gives them out no more."""
+        Returns the graph's outputs, which it gives out no more.
+        """
+        outer = _graph_of(node)
+        taken: set[str] = set()
+        for other in self.graphs:
+            if other is not graph:
+                taken.update(other.values())
+        builder = self.builder(outer)
+        own = [value for each in graph.nodes for value in each.outputs]
+        for value in [*own, *graph.initializers]:
+            if value.name in taken:
+                value.name = builder.unique(value.name)
+        outer.initializers.extend(graph.initializers)
+        graph.initializers.clear()
+        for each in list(graph.nodes):
+            graph.nodes.move_to(outer.nodes, each, node)
         outputs = list(graph.outputs)
         for value in outputs:
             self._forget(value)
         graph.outputs.clear()
         return outputs
+
+    def _empty(self, outer: Graph) -> list[Node | None]:
+        """Take all out of a subgraph whose node goes; returns what made the values it read."""
+        sources: list[Node | None] = []
+        gone = _graphs(outer)
+        for graph in gone:
+            for output in graph.outputs:
+                self._forget(output)
+                sources.append(output.producer)
+            for each in graph.nodes:
+                sources += [value.producer for value in each.inputs if value is not None]
+                graph.nodes.remove(each)
+        self.graphs = [graph for graph in self.graphs if graph not in gone]
+        return sources
 
     def _forget(self, value: Value) -> None:
         if self.given_out[value] <= 1:
@@ -366,4 +389,3 @@ def same_type(old: Fact, new: Fact) -> str | None:
         if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
             return f"{new} would take the place of {old}"
     return None
-

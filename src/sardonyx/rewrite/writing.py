@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sardonyx.errors import UnsupportedError
+from sardonyx.ir.node import Node
 from sardonyx.ir.value import Value
 from sardonyx.ops import registry
 from sardonyx.ops.body_builder import BodyBuilder
@@ -45,6 +46,18 @@ class RewriteBuilder(BodyBuilder):
             return self._apply_newest(op_type, inputs, keywords)
         return super().apply(op_type, inputs, **keywords)
 
+    def repeat(self, node: Node, inputs: Sequence[Value | None]) -> Value:
+        """The first output of a node like `node`, with its attributes, on other inputs."""
+        name = self._claim_node(None, f"{self._prefix}{node.op_type}")
+        outputs = [Value(self.unique(name)) for _ in node.outputs]
+        attributes = list(node.attributes.values())
+        made = Node(node.op_type, inputs, outputs, attributes, domain=node.domain, name=name)
+        made.version = node.version
+        made.metadata.update(self._metadata)
+        self._insert(made)
+        self._infer(made)
+        return outputs[0]
+
     def _apply_newest(self, op_type: str, inputs: Sequence[Any], keywords: dict[str, Any]) -> Any:
         imports = self.opset_imports
         version = registry.NEWEST_OPSET[""]
@@ -60,3 +73,7 @@ class RewriteBuilder(BodyBuilder):
     def _placed(self, value: Any) -> Any:
         is_loose = isinstance(value, Value) and value.const is not None and not value.name
         return value.const if is_loose else value
+
+    def forget_constants(self) -> None:
+        """Share no constants with what was written before."""
+        self._constants.clear()

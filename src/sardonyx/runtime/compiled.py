@@ -16,11 +16,21 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sardonyx.codegen.runner import ARRAY_WORDS, Control
-from sardonyx.dims import Dim, evaluate, symbols
+from sardonyx.dims import Dim, symbols
 from sardonyx.errors import ExecutionError, quote
-from sardonyx.limits import enforced
+from sardonyx.limits import active, enforced, exceeded
 from sardonyx.runtime.compiler import Call, Compilation, compile_graph
-from sardonyx.runtime.program import HELD, RUN, SLICE, Frame, Layout, Stretch, address_of
+from sardonyx.runtime.program import (
+    HELD,
+    RUN,
+    SLICE,
+    Frame,
+    Layout,
+    SizesDiffer,
+    Stretch,
+    address_of,
+    number,
+)
 from sardonyx.runtime.threads import resolve
 
 if TYPE_CHECKING:
@@ -41,24 +51,22 @@ WATCHED_SLICE: Final = 2_000_000
 """Nanoseconds of work, about, between two looks at a deadline or at whether a run is cancelled."""
 
 
-class SizesDiffer(Exception):  # noqa: N818 - the evaluator takes over
-    """A value came out with another shape than inference said."""
-
-
 @dataclass(slots=True, eq=False)
 class _Prepared:
     """What follows from the sizes of the inputs of a model that is one stretch.
 
     `rows` describe the arrays for native code: the inputs in the order of `names`, then the
-    outputs. `results` are, for each output of the model, which array it is, and its shape if
-    it is a view.
+    outputs. `fixed` are places in the table and addresses of what is made of sizes. `results` are,
+    for each output of the model, which of these arrays it is, and its shape if it is a view, or
+    else what it always is; None if they are the outputs in order.
     """
 
     layout: Layout
     names: tuple[str, ...]
     rows: Any
+    fixed: tuple[tuple[int, int], ...]
     outputs: tuple[tuple[tuple[int, ...], Any], ...]
-    results: tuple[tuple[int, tuple[int, ...] | None], ...] | None
+    results: tuple[tuple[int, Any], ...] | None
     call: Callable[[int], int]
     count: int
     held: tuple[Any, ...]
@@ -75,6 +83,8 @@ class _Fast(Frame):
     def adopt(self, prepared: _Prepared, threads: int) -> None:
         """Make ready for runs with the sizes of `prepared`."""
         self.bind(prepared.layout, threads)
+        for slot, address in prepared.fixed:
+            self.table[slot] = address
         rows = prepared.rows.copy()
         self.rows = memoryview(rows)
         self.words[Control.ARRAYS] = len(rows) // ARRAY_WORDS
@@ -104,6 +114,10 @@ class CompiledModel:
             model, dict(evaluator.constants), limits, strict=strict
         )
         self._graph = model.graph
+        self._required = [
+            (dim, {str(name) for name in symbols(dim)} if isinstance(dim, Dim) else set())
+            for dim in self.compilation.required
+        ]
         self._native = RUN(self.compilation.run_address)
         self._native_held = HELD(self.compilation.run_address)
         self._frames: list[Frame] = []
@@ -141,27 +155,22 @@ class CompiledModel:
         prepared = self._recent
         if prepared is None or len(feeds) != len(prepared.names):
             return None
-        arrays = []
-        try:
-            for name in prepared.names:
-                array = feeds[name]
-                if type(array) is not _ARRAY:
-                    return None
-                arrays.append(array)
-        except KeyError:
+        found = self._execute(prepared, feeds, None)
+        if found is not None:
+            return found
+        arrays: list[Any] = [feeds.get(name) for name in prepared.names]
+        if any(type(array) is not _ARRAY for array in arrays):
             return None
-        found = self._execute(prepared, arrays, None)
-        if found is None:
-            known = self._prepared.get(tuple([array.shape for array in arrays]))
-            if known is None or known is prepared:
-                return None
-            found = self._execute(known, arrays, None)
-            if found is not None:
-                self._recent = known
+        known = self._prepared.get(tuple([array.shape for array in arrays]))
+        if known is None or known is prepared:
+            return None
+        found = self._execute(known, feeds, None)
+        if found is not None:
+            self._recent = known
         return found
 
     def _execute(
-        self, prepared: _Prepared, arrays: Sequence[Any], check: Callable[[], None] | None
+        self, prepared: _Prepared, feeds: Mapping[str, Any], check: Callable[[], None] | None
     ) -> list[Any] | None:
         """One run; None if the arrays are not what was prepared for."""
         try:
@@ -175,7 +184,12 @@ class CompiledModel:
                 frame.adopt(prepared, self.threads)
             rows = frame.rows
             place = 0
-            for array in arrays:
+            arrays = []
+            for name in prepared.names:
+                array = feeds.get(name)
+                if type(array) is not _ARRAY:
+                    return None
+                arrays.append(array)
                 rows[place] = id(array)
                 place += ARRAY_WORDS
             outputs = []
@@ -199,19 +213,24 @@ class CompiledModel:
             self._fast_frames.append(frame)
         if prepared.results is None:
             return outputs
-        return [
-            outputs[which] if shape is None else outputs[which].reshape(shape)
-            for which, shape in prepared.results
-        ]
+        known = [*arrays, *outputs]
+        found = []
+        for which, item in prepared.results:
+            if which < 0:
+                found.append(item.copy())
+            else:
+                found.append(known[which] if item is None else known[which].reshape(item))
+        return found
 
     def _run_fast(self, feeds: Mapping[str, Any], check: Callable[[], None] | None) -> list[Any]:
-        arrays = []
+        usable = {}
         for value in self._graph.inputs:
             given = feeds.get(value.name)
             fact = self.compilation.facts[value]
             if given is None or fact.dtype is None:
                 raise SizesDiffer
-            arrays.append(_usable(given, fact.dtype.numpy))
+            usable[value.name] = _usable(given, fact.dtype.numpy)
+        arrays = list(usable.values())
         key = tuple(array.shape for array in arrays)
         prepared = self._prepared.get(key)
         if prepared is None:
@@ -219,13 +238,14 @@ class CompiledModel:
             for value, array in zip(self._graph.inputs, arrays, strict=True):
                 self._bind(value, array, env)
             with enforced(self._limits):
+                self._look_at_sizes(env)
                 prepared = self._prepare(env, arrays)
             self._prepared[key] = prepared
             while len(self._prepared) > KEPT_SIZES:
                 self._prepared.popitem(last=False)
         if self._limits.seconds is None:
             self._recent = prepared
-        found = self._execute(prepared, arrays, check)
+        found = self._execute(prepared, usable, check)
         if found is None:
             raise SizesDiffer
         return found
@@ -233,21 +253,15 @@ class CompiledModel:
     def _single_stretch(self) -> Stretch | None:
         """The stretch that is the whole model, if its inputs and outputs are all arrays."""
         steps, facts = self.compilation.steps, self.compilation.facts
-        if len(steps) != 1 or not isinstance(steps[0], Stretch):
+        stretch = steps[0] if len(steps) == 1 else None
+        if not isinstance(stretch, Stretch):
             return None
-        stretch = steps[0]
         for value in self._graph.inputs:
             fact = facts.get(value)
             if value.const is not None or fact is None or fact.dtype is None or fact.shape is None:
                 return None
             if fact.value is not None:
                 return None
-        fed = set(self._graph.inputs)
-        if any(buffer.key not in fed for buffer in stretch.inputs):
-            return None
-        made = {buffer.key for buffer in stretch.outputs}
-        if any(self._storage(value) not in made for value in self._graph.outputs):
-            return None
         return stretch
 
     def _storage(self, value: Any) -> Any:
@@ -270,17 +284,28 @@ class CompiledModel:
             held += [sizes, dtype]
             mask = _alignment(dtype) - 1
             rows += [0, slot, id(dtype), len(shape) | mask << 32, address_of(sizes)]
-        order = {buffer.key: number for number, buffer in enumerate(stretch.outputs)}
-        results: list[tuple[int, tuple[int, ...] | None]] = []
+        fixed = []
+        for buffer in stretch.inputs:
+            if buffer.key not in self._graph.inputs:
+                array = _usable(self._value(buffer.key, {}, env), buffer.dtype.numpy)
+                held.append(array)
+                fixed.append((stretch.slots[buffer.key], address_of(array)))
+        known = [*self._graph.inputs, *(buffer.key for buffer in stretch.outputs)]
+        order = {key: number for number, key in enumerate(known)}
+        results: list[tuple[int, Any]] = []
         for value in self._graph.outputs:
             root = self._storage(value)
-            results.append((order[root], None if root is value else self._shape(value, env)))
-        plain = [(number, None) for number in range(len(outputs))]
+            if root not in order:
+                results.append((-1, self._value(value, {}, env)))
+            else:
+                results.append((order[root], None if root is value else self._shape(value, env)))
+        plain = [(number, None) for number in range(len(arrays), len(known))]
         is_short = layout.nanoseconds < HELD_UNTIL
         return _Prepared(
             layout,
             tuple(value.name for value in self._graph.inputs),
             np.array(rows, np.int64),
+            tuple(fixed),
             tuple(outputs),
             None if results == plain else tuple(results),
             self._native_held if is_short else self._native,
@@ -291,7 +316,7 @@ class CompiledModel:
     def _shape(self, value: Any, env: Mapping[str, int]) -> tuple[int, ...]:
         fact = self.compilation.facts[value]
         assert fact.shape is not None
-        return tuple(evaluate(dim, env) if isinstance(dim, Dim) else dim for dim in fact.shape)  # type: ignore[misc]
+        return tuple(number(dim, env) for dim in fact.shape if dim is not None)
 
     def _fault(self, stretch: Stretch | None, code: int) -> ExecutionError:
         place = None if stretch is None else stretch.launches[-2 - code].label
@@ -326,7 +351,9 @@ class CompiledModel:
                     if isinstance(step, Call):
                         self._call(step, values, env, run)
                     else:
+                        self._look_at_sizes(env)
                         self._stretch(step, values, env, frame, check)
+                self._look_at_sizes(env)
         finally:
             self._frames.append(frame)
         return {value.name: self._value(value, values, env) for value in self._graph.outputs}
@@ -345,6 +372,12 @@ class CompiledModel:
                 if isinstance(item, Dim):
                     self._settle(item, int(number), env)
 
+    def _look_at_sizes(self, env: Mapping[str, int]) -> None:
+        """Hold sizes that were taken to agree against each other, as far as they are known."""
+        for dim, names in self._required:
+            if names <= env.keys() and number(dim, env) < 0:
+                raise SizesDiffer
+
     def _settle(self, dim: Any, size: int, env: dict[str, int]) -> None:
         if isinstance(dim, int):
             if dim != size:
@@ -352,7 +385,7 @@ class CompiledModel:
         elif isinstance(dim, Dim):
             unknown = [str(name) for name in symbols(dim) if str(name) not in env]
             if not unknown:
-                if evaluate(dim, env) != size:
+                if number(dim, env) != size:
                     raise SizesDiffer
             elif str(dim) == unknown[0]:
                 env[unknown[0]] = size
@@ -368,12 +401,12 @@ class CompiledModel:
             source = self._value(self.compilation.aliases[value], values, env)
             assert fact is not None
             assert fact.shape is not None
-            shape = [evaluate(dim, env) if isinstance(dim, Dim) else dim for dim in fact.shape]
+            shape = [number(dim, env) for dim in fact.shape if dim is not None]
             return source.reshape(shape)
         if fact is not None and fact.value is not None and fact.dtype is not None:
             return _from_sizes(fact.value, fact.dtype.numpy, env)
         if fact is not None and fact.shape is not None and fact.dtype is not None:
-            shape = [evaluate(dim, env) if isinstance(dim, Dim) else dim for dim in fact.shape]
+            shape = [number(dim, env) for dim in fact.shape if dim is not None]
             if 0 in shape:
                 return np.empty(shape, fact.dtype.numpy)
         raise ExecutionError(f"value {quote(value.name)} has not been computed")
@@ -450,10 +483,13 @@ _LOOKS_INTO_ARRAYS: Final = _looks_into_arrays()
 
 
 def _from_sizes(contents: Any, dtype: Any, env: Mapping[str, int]) -> Any:
+    bound = active().tensor_bytes
+    if contents.size * dtype.itemsize > bound:
+        raise exceeded("tensor_bytes", bound, contents.size * dtype.itemsize)
     if contents.dtype != object:
         return contents.astype(dtype, copy=False)
     found = np.empty(contents.shape, dtype)
     flat = found.reshape(-1)
     for position, item in enumerate(contents.flat):
-        flat[position] = evaluate(item, env) if isinstance(item, Dim) else item
+        flat[position] = number(item, env)
     return found

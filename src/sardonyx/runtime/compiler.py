@@ -18,11 +18,14 @@ from sardonyx.codegen.build import addresses_of, runner_library
 from sardonyx.codegen.machine import host
 from sardonyx.dims import Dim, known_equal, symbols
 from sardonyx.infer import infer
-from sardonyx.lowering import lower
+from sardonyx.limits import enforced
 from sardonyx.loops.nest import Lowering, Nest, NotLowered, Source, Steps, View, is_number, reads
+from sardonyx.lowering import lower
+from sardonyx.ops.generate import Constant
 from sardonyx.ops.operator import ControlFlow
 from sardonyx.reference.plan import captured, make_plan
 from sardonyx.runtime.program import Buffer, Stretch, run_alone
+from sardonyx.schedule.chains import join_chains
 from sardonyx.schedule.fuse import Fuser, Group
 from sardonyx.schedule.launches import Launcher
 
@@ -51,8 +54,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What became of one node or group: ``kernel``, ``view``, ``folded``, ``sizes`` or
-    ``reference``, and for the last why."""
+    """What became of one node or group.
+
+    `kind` is ``kernel``, ``view``, ``sizes`` or ``reference``, and `reason` says for the last why.
+    """
 
     kind: str
     nodes: tuple[str, ...]
@@ -70,6 +75,7 @@ class Compilation:
     known: dict[Value, Any]
     constants: dict[Value, Any]
     run_address: int
+    required: tuple[DimLike, ...] = ()
     explanations: list[Explanation] = field(default_factory=list)
 
 
@@ -80,7 +86,8 @@ def compile_graph(
 
     With `strict` a product and a sum are rounded one after the other.
     """
-    return _Compiler(model, constants, limits, strict=strict).compile()
+    with enforced(limits):
+        return _Compiler(model, constants, limits, strict=strict).compile()
 
 
 def _shape_of(fact: Fact | None) -> tuple[DimLike, ...] | None:
@@ -88,6 +95,11 @@ def _shape_of(fact: Fact | None) -> tuple[DimLike, ...] | None:
     if shape is None or any(dim is None for dim in shape):
         return None
     return shape  # type: ignore[return-value]
+
+
+def _owned(array: Any) -> Any:
+    """`array` in memory of its own: a view of a mapped file would change and vanish with it."""
+    return array.copy() if isinstance(array, np.ndarray) and array.base is not None else array
 
 
 def _symbols(dims: Iterable[Any]) -> set[str]:
@@ -107,7 +119,10 @@ class _Compiler:
         self.model = model
         self.constants = constants
         self.machine = host()
-        self.facts: dict[Any, Fact] = infer(model, limits=limits).facts
+        self.facts: dict[Any, Fact] = {
+            value: fact if fact.value is None else fact.with_value(_owned(fact.value))
+            for value, fact in infer(model, limits=limits).facts.items()
+        }
         self.plan = make_plan(model, model.graph, model.opset_imports, {})
         self.aliases: dict[Hashable, Hashable] = {}
         self.known: dict[Value, Any] = {}
@@ -115,6 +130,7 @@ class _Compiler:
         self.kept: set[Hashable] = set(model.graph.outputs)
         self.uses: dict[Hashable, int] = {}
         self.settled: set[str] = set()
+        self.required: dict[DimLike, None] = {}
         self.shaping = {name for f in self.facts.values() for name in _symbols(f.shape or ())}
         for value in model.graph.inputs:
             self.settle(self.facts.get(value))
@@ -137,13 +153,17 @@ class _Compiler:
         fuser = Fuser(self.is_kept, lambda value: self.uses.get(value, 0))
         for step, found in lowered:
             self.schedule_step(step, found, fuser)
-        for value in list(fuser.pending):
-            if self.is_kept(value):
-                fuser.materialize(value)
+        for waiting in list(fuser.pending):
+            if self.is_kept(waiting):
+                fuser.materialize(waiting)
+        join_chains(fuser.done, self.is_kept)
         return self.assemble(fuser)
 
     def is_kept(self, value: Hashable) -> bool:
         return value in self.kept
+
+    def is_constant(self, value: Hashable) -> bool:
+        return self.storage(value) in self.constants
 
     def settle(self, fact: Fact | None) -> None:
         """Note the sizes that a run learns from a value that is fed, or that `reference` made."""
@@ -164,6 +184,9 @@ class _Compiler:
             raise NotLowered("a call of a function")
         if isinstance(operator, ControlFlow):
             raise NotLowered("control flow")
+        if isinstance(operator, Constant):
+            self.constants[step.node.outputs[0]] = _owned(operator.reference())
+            return ()
         outputs = []
         for value in step.node.outputs:
             fact = self.facts.get(value)
@@ -179,7 +202,9 @@ class _Compiler:
             return ()
         inputs = [None if value is None else self.source(value) for value in step.node.inputs]
         arranged = operator.arrange(step.schema, inputs, self.lifted, step.attributes)
-        found = lower(operator, Lowering(outputs, step.node.outputs), arranged)
+        k = Lowering(outputs, step.node.outputs)
+        found = lower(operator, k, arranged)
+        self.required.update(dict.fromkeys(k.required))
         for definition, (dtype, shape) in zip(found, outputs, strict=False):
             agree = len(definition.shape) == len(shape) and all(
                 known_equal(a, b) for a, b in zip(definition.shape, shape, strict=True)
@@ -205,10 +230,10 @@ class _Compiler:
         if fact is None or fact.dtype is None or shape is None:
             raise NotLowered(f"the shape of {value.name!r} is decided by data")
         contents = fact.value
-        if contents is not None and contents.dtype == object:
-            if not fact.dtype.is_integer or not self.is_settled(contents.flat):
-                contents = None
-        return Source(value, fact.dtype, shape, contents)
+        if contents is None or contents.dtype != object:
+            return Source(value, fact.dtype, shape, contents)
+        is_known = fact.dtype.is_integer and self.is_settled(contents.flat)
+        return Source(value, fact.dtype, shape, contents if is_known else None)
 
     def lifted(self, name: str, value: Any) -> Source:
         """An attribute that is an input in the newest form."""
@@ -236,8 +261,8 @@ class _Compiler:
         if all(isinstance(definition, Nest) and definition.is_pure for definition in found):
             # parts of one value, each element of which is read once
             counted = list(dict.fromkeys(counted))
-        for value in counted:
-            self.uses[value] = self.uses.get(value, 0) + 1
+        for read in counted:
+            self.uses[read] = self.uses.get(read, 0) + 1
 
     def schedule_step(
         self,
@@ -277,9 +302,10 @@ class _Compiler:
 
     def assemble(self, fuser: Fuser) -> Compilation:
         shape_of = self.shape_of
-        launcher = Launcher(shape_of, self.dtype_of, self.machine)
+        launcher = Launcher(shape_of, self.dtype_of, self.machine, self.is_constant)
         runs: list[list[Launch] | Call] = []
-        for item in fuser.done.values():
+        items: list[Any] = list(fuser.done.values())
+        for item in items:
             if isinstance(item, Call):
                 runs.append(item)
                 continue
@@ -288,9 +314,7 @@ class _Compiler:
                 self.explanations.append(Explanation("view", tuple(item.nodes)))
                 continue
             made = list(launcher.launches(item))
-            self.explanations.append(
-                Explanation("kernel", tuple(item.nodes), launches=tuple(made))
-            )
+            self.explanations.append(Explanation("kernel", tuple(item.nodes), launches=tuple(made)))
             if not runs or isinstance(runs[-1], Call):
                 runs.append([])
             target = runs[-1]
@@ -313,6 +337,7 @@ class _Compiler:
             self.known,
             self.constants,
             run_address,
+            tuple(self.required),
             self.explanations,
         )
 
@@ -348,9 +373,7 @@ class _Compiler:
         self.evaluate(folded, addresses, run_address)
         return rest
 
-    def evaluate(
-        self, launches: list[Launch], addresses: dict[str, int], run_address: int
-    ) -> None:
+    def evaluate(self, launches: list[Launch], addresses: dict[str, int], run_address: int) -> None:
         """Run `launches`, which read constants only, and keep what they write."""
         if not launches:
             return
@@ -380,7 +403,8 @@ class _Compiler:
 
     def shape_of(self, buffer: Any) -> tuple[DimLike, ...]:
         if isinstance(buffer, _Lifted):
-            return buffer.array.shape
+            lifted: tuple[int, ...] = buffer.array.shape
+            return lifted
         shape = _shape_of(self.facts[buffer])
         assert shape is not None
         return shape
@@ -401,38 +425,44 @@ class _Compiler:
             run if isinstance(run, Call) else [self.resolved(launch) for launch in run]
             for run in runs
         ]
-        outside = {self.storage(value) for value in self.kept}
+        numbered = [(n, run) for n, run in enumerate(resolved) if isinstance(run, list)]
         made_in: dict[Hashable, int] = {}
-        for number, run in enumerate(resolved):
-            if isinstance(run, list):
-                for launch in run:
-                    for buffer in launch.outputs:
-                        made_in.setdefault(buffer, number)
-        for number, run in enumerate(resolved):
-            if isinstance(run, list):
-                for launch in run:
-                    for buffer in launch.buffers:
-                        if made_in.get(buffer, number) != number:
-                            outside.add(buffer)
-        for number, run in enumerate(resolved):
-            if isinstance(run, Call):
-                yield run
-                continue
-            if not run:
-                continue
-            seen = dict.fromkeys(buffer for launch in run for buffer in launch.buffers)
-            inputs, outputs, inside, constants = [], [], [], []
-            for buffer in seen:
-                described = self.described(buffer)
-                if buffer in self.constants:
-                    constants.append((buffer, self.constants[buffer]))  # type: ignore[index]
-                elif made_in.get(buffer) != number:
-                    inputs.append(described)
-                elif buffer in outside:
-                    outputs.append(described)
-                else:
-                    inside.append(described)
-            yield Stretch(run, addresses, inputs, outputs, inside, constants)
+        for number, run in numbered:
+            for buffer in (buffer for launch in run for buffer in launch.outputs):
+                made_in.setdefault(buffer, number)
+        outside = {self.storage(value) for value in self.kept}
+        for number, run in numbered:
+            read = (buffer for launch in run for buffer in launch.buffers)
+            outside.update(buffer for buffer in read if made_in.get(buffer, number) != number)
+        for number, item in enumerate(resolved):
+            if isinstance(item, Call):
+                yield item
+            elif item:
+                mine = {buffer for buffer, where in made_in.items() if where == number}
+                yield self.stretch(item, addresses, mine, outside)
+
+    def stretch(
+        self,
+        run: Sequence[Launch],
+        addresses: dict[str, int],
+        mine: set[Hashable],
+        outside: set[Hashable],
+    ) -> Stretch:
+        """The launches `run`, which make the buffers `mine`, as one native call.
+
+        Those of them in `outside` are read elsewhere too.
+        """
+        inputs, outputs, inside, constants = [], [], [], []
+        for buffer in dict.fromkeys(buffer for launch in run for buffer in launch.buffers):
+            if buffer in self.constants:
+                constants.append((buffer, self.constants[buffer]))
+            elif buffer not in mine:
+                inputs.append(self.described(buffer))
+            elif buffer in outside:
+                outputs.append(self.described(buffer))
+            else:
+                inside.append(self.described(buffer))
+        return Stretch(run, addresses, inputs, outputs, inside, constants)
 
     def described(self, buffer: Any) -> Buffer:
         from sardonyx.schedule.launches import Temporary

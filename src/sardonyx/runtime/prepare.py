@@ -1,8 +1,8 @@
 """A model as the compiler wants it: the same numbers, in operators that it has rules for.
 
-Calls of local functions are put in place. An operator that has no lowering but that the standard
-defines by a function is replaced by its body, as far as types and ranks are known. What comes out
-is a private copy; the values that the model names keep their names.
+Calls of local functions are put in place, and the optimizer's passes are applied. An operator that
+has no lowering but that the standard defines by a function is replaced by its body, as far as types
+and ranks are known. What comes out is a private copy.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sardonyx.lowering import is_lowered
 from sardonyx.ops import registry
 from sardonyx.ops.bodies import expand, has_body
 from sardonyx.ops.operator import ControlFlow
+from sardonyx.passes.pipeline import for_compiler
 
 if TYPE_CHECKING:
     from sardonyx.ir.model import Model
@@ -29,12 +30,9 @@ _ROUNDS = 4
 
 
 def prepare(model: Model, limits: Limits) -> Model:
-    """`model` itself where nothing is to be done, else a copy that is easier to compile."""
-    if model.functions:
-        model = inline(model, limits=limits)
-    if not any(_is_better_expanded(node, model) for node in model.graph.nodes):
-        return model
-    model = copy(model)
+    """A copy of `model` that is easier to compile."""
+    model = inline(model, limits=limits) if model.functions else copy(model)
+    model = for_compiler(model, limits)
     kept: set[Node] = set()
     for _ in range(_ROUNDS):
         nodes = [node for node in model.graph.nodes if _is_better_expanded(node, model)]
@@ -45,7 +43,7 @@ def prepare(model: Model, limits: Limits) -> Model:
         for node in nodes:
             try:
                 expand(node, model.opset_imports, facts=facts)
-            except UnsupportedError:
+            except UnsupportedError:  # noqa: PERF203
                 kept.add(node)
     return model
 

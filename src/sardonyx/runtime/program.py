@@ -38,6 +38,7 @@ __all__ = [
     "Buffer",
     "Frame",
     "Layout",
+    "SizesDiffer",
     "Stretch",
     "address_of",
     "run_alone",
@@ -67,6 +68,10 @@ HELD = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 """The same for a call so short that letting go of the interpreter's lock costs more."""
 
 
+class SizesDiffer(Exception):  # noqa: N818 - the evaluator takes over
+    """The sizes of a run are not those that the model was compiled for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Buffer:
     """A value as a stretch sees it: outside (fed, made by another step, or an output) or inside."""
@@ -84,8 +89,11 @@ class Buffer:
 
 
 def number(dim: DimLike, env: Mapping[str, int]) -> int:
-    """A dim for the sizes `env`."""
-    return evaluate(dim, env) if isinstance(dim, Dim) else dim
+    """A dim for the sizes `env`. Raises `SizesDiffer` for sizes with which it has no meaning."""
+    try:
+        return evaluate(dim, env) if isinstance(dim, Dim) else dim
+    except (ValueError, ZeroDivisionError):
+        raise SizesDiffer from None
 
 
 def address_of(array: Any) -> int:
@@ -115,7 +123,6 @@ class Layout:
     inside: Any
     arena_bytes: int
     scratch_bytes: int
-    nbytes: int
     nanoseconds: int
     is_shared: bool
     shapes: dict[Hashable, tuple[int, ...]]
@@ -248,6 +255,9 @@ class Stretch:
         return found
 
     def _lay_out(self, env: Mapping[str, int]) -> Layout:
+        for launch in self.launches:
+            if any(number(dim, env) < 0 for dim in launch.requirements):
+                raise SizesDiffer
         sizes = {buffer.key: self._checked(buffer, env) for buffer in self.inside}
         offsets, total = place(sizes, self._lifetimes())
         outside = sum(self._checked(buffer, env) for buffer in self.outputs)
@@ -281,7 +291,6 @@ class Stretch:
             inside,
             total,
             scratch,
-            total + outside,
             nanoseconds,
             is_shared,
             shapes,

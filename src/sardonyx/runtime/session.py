@@ -47,8 +47,8 @@ class Session:
 
     `source` is a path, the bytes of a file, or a `Model`. The model is checked, and everything
     needed is read when the session is made: the file may change or go away afterwards. `threads`
-    is how many threads a run may use (default: what affinity allows). Calls of `run` from
-    several threads at once are safe.
+    is how many threads a run may use (default: one for each core that this process may use; on
+    Windows there is one). Calls of `run` from several threads at once are safe.
 
     The model is compiled to native code; nodes that are not compiled run on their NumPy
     reference, and `explain` says which. With `compile=False` all do. `precision` is ``"fast"``,
@@ -60,7 +60,7 @@ class Session:
         source: str | os.PathLike[str] | bytes | Model,
         *,
         threads: int | None = None,
-        compile: bool = False,  # noqa: A002 - the word for it
+        compile: bool = True,
         precision: str = "fast",
         limits: Limits = DEFAULT,
     ) -> None:
@@ -86,6 +86,7 @@ class Session:
         self._arguments = [_node_arg(value) for value in model.graph.required_inputs]
         self._overridable = [_node_arg(v) for v in model.graph.inputs if v.const is not None]
         self._results = [_node_arg(value) for value in model.graph.outputs]
+        self._output_names = [result.name for result in self._results]
         with enforced(limits):
             model = expand(model)
         self._evaluator = Evaluator(model, limits=limits)
@@ -111,7 +112,8 @@ class Session:
         lists, maps dicts, an absent optional None. Raises `InputError` for feeds that do not
         fit, `ExecutionError` where a node fails on the data, and when `cancel` is set.
         """
-        if self._compiled is not None and output_names is None and cancel is None:
+        wants_all = output_names is None or output_names == self._output_names
+        if wants_all and cancel is None and self._compiled is not None:
             prepared = self._compiled.run_prepared(feeds)
             if prepared is not None:
                 return prepared
@@ -123,7 +125,7 @@ class Session:
         if missing:
             listed = ", ".join(quote(name) for name in missing)
             raise InputError(f"input {listed} is missing")
-        known_outputs = [result.name for result in self._results]
+        known_outputs = self._output_names
         wanted = known_outputs if output_names is None else list(output_names)
         for name in wanted:
             if name not in known_outputs:
@@ -144,6 +146,11 @@ class Session:
             except SizesDiffer:
                 pass
         return self._evaluator.run(feeds, wanted, cancel=cancel)
+
+    @property
+    def compiled(self) -> CompiledModel | None:
+        """What runs the model natively; None where all of it runs on the NumPy reference."""
+        return self._compiled
 
     def explain(self) -> list[Explanation]:
         """What became of the model's nodes: which are one kernel, and what is not compiled."""
@@ -180,11 +187,12 @@ def _compiled(
 ) -> CompiledModel | None:
     """The compiled model; None, with a warning, where the compiler itself fails."""
     from sardonyx.codegen.native import CompileError
+    from sardonyx.loops.check import KernelError
     from sardonyx.runtime.compiled import CompiledModel
 
     try:
         return CompiledModel(model, evaluator, limits, strict=strict, threads=threads)
-    except CompileError as error:
+    except (CompileError, KernelError) as error:
         warnings.warn(
             f"the model runs on the NumPy reference: {error}", RuntimeWarning, stacklevel=3
         )

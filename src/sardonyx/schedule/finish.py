@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sardonyx.dims import Dim, symbol, symbols
+from sardonyx.errors import quote
+from sardonyx.loops.check import KernelError
 from sardonyx.loops.expr import Axis, Expr, Linear, Load, Ref, index, linear, rebuild
 from sardonyx.loops.kernel import (
     Accumulate,
@@ -44,6 +46,7 @@ class Launch:
 
     `extent` is how many steps the parallel loop has and `work` about how many elements each
     computes, in units of a simple operation. `scratch` are the bytes of each dynamic local.
+    In a run in which one of `requirements` is negative the kernel must not be called.
     """
 
     kernel: Kernel
@@ -56,11 +59,12 @@ class Launch:
     label: str
     flops: DimLike = 0
     traffic: DimLike = 0
+    requirements: tuple[DimLike, ...] = ()
 
     def symbols(self) -> set[str]:
         """The names of the sizes that a call depends on."""
         found: set[str] = set()
-        for dim in (*self.sizes, self.extent, self.work, *self.scratch):
+        for dim in (*self.sizes, self.extent, self.work, *self.scratch, *self.requirements):
             if isinstance(dim, Dim):
                 found |= {str(name) for name in symbols(dim)}
         return found
@@ -91,9 +95,14 @@ def finish(
     work: DimLike,
     flops: DimLike = 0,
 ) -> Launch:
-    """The kernel of `body`, whose loads and stores name values, and the call of it."""
-    local = {stmt.name for stmt in statements(body) if isinstance(stmt, Local)}
-    return _Finisher(shape_of, dtype_of, local).launch(body, label, extent, work, flops)
+    """The kernel of `body`, whose loads and stores name values, and the call of it.
+
+    Raises KernelError where an element is loaded or stored as another type than its buffer holds.
+    """
+    local: dict[Hashable, DType] = {
+        stmt.name: stmt.dtype for stmt in statements(body) if isinstance(stmt, Local)
+    }
+    return _Finisher(shape_of, dtype_of, local, label).launch(body, extent, work, flops)
 
 
 class _Finisher:
@@ -101,11 +110,13 @@ class _Finisher:
         self,
         shape_of: Callable[[Hashable], tuple[DimLike, ...]],
         dtype_of: Callable[[Hashable], DType],
-        local: set[str],
+        local: dict[Hashable, DType],
+        label: str,
     ) -> None:
         self.shape_of = shape_of
         self.dtype_of = dtype_of
         self.local = local
+        self.label = label
         self.names: dict[Hashable, str] = {}
         self.written: set[Hashable] = set()
         self.sizes: dict[Dim, str] = {}
@@ -113,9 +124,7 @@ class _Finisher:
         self.scratch: list[DimLike] = []
         self.memo: dict[Expr, Expr] = {}
 
-    def launch(
-        self, body: Block, label: str, extent: DimLike, work: DimLike, flops: DimLike
-    ) -> Launch:
+    def launch(self, body: Block, extent: DimLike, work: DimLike, flops: DimLike) -> Launch:
         done = tuple(self.stmt(stmt) for stmt in body)
         buffers = tuple(self.names)
         params = tuple(
@@ -139,7 +148,7 @@ class _Finisher:
             extent,
             work,
             tuple(self.scratch),
-            label,
+            self.label,
             flops,
             traffic,
         )
@@ -165,6 +174,7 @@ class _Finisher:
         if isinstance(stmt, (Let, Accumulate)):
             return replace(stmt, value=self.expr(stmt.value))
         assert isinstance(stmt, Store)
+        self.require_type(stmt.buffer, stmt.value.dtype, "stores to")
         offset = self.offset(stmt.buffer, stmt.indices)
         value = self.expr(stmt.value)
         if stmt.buffer in self.local:
@@ -172,6 +182,16 @@ class _Finisher:
         name = self.buffer(stmt.buffer)
         self.written.add(stmt.buffer)
         return Store(name, (offset,), value)
+
+    def require_type(self, buffer: Hashable, dtype: DType, what: str) -> None:
+        """Elements of one type in a buffer of another would lie in other places."""
+        held = self.local[buffer] if buffer in self.local else self.dtype_of(buffer)
+        if dtype is not held:
+            name = quote(getattr(buffer, "name", buffer))
+            raise KernelError(
+                f"a definition {what} {name} as {dtype}, which is {held}",
+                place=f"kernel of {self.label}",
+            )
 
     def buffer(self, buffer: Hashable) -> str:
         return self.names.setdefault(buffer, f"b{len(self.names)}")
@@ -206,6 +226,7 @@ class _Finisher:
         if isinstance(expr, Axis):
             return self.axes.setdefault(expr, Axis(f"i{len(self.axes)}"))
         if isinstance(expr, Load):
+            self.require_type(expr.buffer, expr.dtype, "loads from")
             if expr.buffer in self.local:
                 return Load(expr.buffer, [self.expr(expr.indices[0])], expr.dtype)
             offset = self.offset(expr.buffer, expr.indices)

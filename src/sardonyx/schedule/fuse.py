@@ -32,11 +32,12 @@ from sardonyx.loops.expr import (
     substitute,
     walk,
 )
-from sardonyx.loops.nest import Contraction, Nest, Pieces, Steps, View
+from sardonyx.loops.nest import Chain, Contraction, Convolution, Nest, Pieces, Steps, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
+    from sardonyx.dims import DimLike
     from sardonyx.loops.nest import Definition
 
 __all__ = ["Fuser", "Group"]
@@ -91,9 +92,11 @@ class Fuser:
     # -- inlining -------------------------------------------------------------------------------
 
     def inlined(self, group: Group) -> Group:
+        """`group` with what it reads computed in place where that pays."""
         definition = group.definition
         if isinstance(definition, View):
             return self.inlined_view(group, definition)
+        assert not isinstance(definition, Chain), "chains are made of what is fused"
         nests = definition.nests if isinstance(definition, Pieces) else (definition,)
         reads = [load for nest in nests for load in loads(*nest.exprs())]
         mine = {load.buffer for load in reads}
@@ -140,7 +143,10 @@ class Fuser:
                 mine.add(read)
 
     def pays(
-        self, source: Nest, buffer: Hashable, nests: tuple[Nest | Contraction | Steps, ...]
+        self,
+        source: Nest,
+        buffer: Hashable,
+        nests: tuple[Nest | Contraction | Convolution | Steps, ...],
     ) -> bool:
         """Whether the readers should compute the elements of `source` themselves."""
         price = cost(source.value)
@@ -193,7 +199,10 @@ class Fuser:
                 continue
             if self.remaining(load.buffer) != 1:
                 continue
-            if not isinstance(root.definition, (Contraction, Nest)) or not _permutes(nest, load):
+            if not isinstance(root.definition, (Contraction, Convolution, Nest)):
+                continue
+            nest, load = _at_ones(nest, load)
+            if not _permutes(nest, load, root.definition):
                 continue
             if isinstance(root.definition, Nest) and root.definition.is_pure:
                 continue
@@ -215,10 +224,24 @@ def _identity(nest: Nest) -> tuple[Expr, ...]:
     return tuple(linear((axis, 1)) for axis in nest.axes)
 
 
-def _permutes(nest: Nest, load: Load) -> bool:
-    """Whether `load` reads each element once, in rows that stay rows."""
+def _at_ones(nest: Nest, load: Load) -> tuple[Nest, Load]:
+    """`load` with the axis of `nest` for the one element of a dimension of 1."""
+    if len(load.indices) != len(nest.target):
+        return nest, load
+    places = zip(nest.shape, load.indices, nest.target, strict=True)
+    indices = [own if dim == 1 and here is index(0) else here for dim, here, own in places]
+    other = Load(load.buffer, indices, load.dtype)
+    if other is load:
+        return nest, load
+    return replace(nest, value=substitute(nest.value, {load: other})), other
+
+
+def _permutes(nest: Nest, load: Load, root: Contraction | Convolution | Nest) -> bool:
+    """Whether `load` reads each element of `root` once, in rows that stay rows."""
     if load.indices == nest.target:
         return True
+    if isinstance(root, Convolution):
+        return False
     alike = set(load.indices) == set(nest.target) and len(load.indices) == len(nest.target)
     return alike and load.indices[-1:] == nest.target[-1:]
 
@@ -234,7 +257,9 @@ def _inline(part: Expr, taken: dict[Hashable, Nest]) -> Expr | None:
     return None
 
 
-def _repeats(nest: Nest | Contraction | Steps, expr: Expr, load: Load, price: int) -> bool:
+def _repeats(
+    nest: Nest | Contraction | Convolution | Steps, expr: Expr, load: Load, price: int
+) -> bool:
     """Whether computing `load` in place would compute each element many times."""
     if isinstance(nest, Steps):
         return price > _CHEAP
@@ -243,9 +268,14 @@ def _repeats(nest: Nest | Contraction | Steps, expr: Expr, load: Load, price: in
         if expr is nest.a:
             return True
         if expr is nest.b:
-            return not set(nest.batch) <= used or nest.k not in used or nest.n not in used
-        return price > _CHEAP and not set(nest.axes) <= used
-    axes = {*nest.axes, *nest.inner}
+            batch = _long(nest.batch, nest.batch_extents)
+            return not batch <= used or nest.k not in used or nest.n not in used
+        return price > _CHEAP and not _long(nest.axes, nest.extents) <= used
+    if isinstance(nest, Convolution):
+        if expr is nest.x:
+            return not nest.is_padded_or_strided
+        return expr is nest.value and price > _CHEAP and not set(nest.axes) <= used
+    axes = _long((*nest.axes, *nest.inner), (*nest.extents, *nest.inner_extents))
     missing = axes - used
     if not missing or price <= _CHEAP:
         return False
@@ -253,7 +283,14 @@ def _repeats(nest: Nest | Contraction | Steps, expr: Expr, load: Load, price: in
     return missing != {last}
 
 
-def _joined(root: Contraction | Nest, nest: Nest, load: Load) -> Contraction | Nest:
+def _long(axes: Sequence[Axis], extents: Sequence[DimLike]) -> set[Expr]:
+    """The axes that have not just one step."""
+    return {axis for axis, extent in zip(axes, extents, strict=True) if extent != 1}
+
+
+def _joined(
+    root: Contraction | Convolution | Nest, nest: Nest, load: Load
+) -> Contraction | Convolution | Nest:
     """`root` with the reader's expression as its last step."""
     names: dict[Expr, Expr] = {
         position.terms[0][0]: place

@@ -45,7 +45,6 @@ from sardonyx.loops.kernel import (
     mapped,
     statements,
 )
-from sardonyx.loops.nest import Nest
 from sardonyx.schedule.finish import flat_offset
 
 if TYPE_CHECKING:
@@ -53,10 +52,11 @@ if TYPE_CHECKING:
 
     from sardonyx.dims import DimLike
     from sardonyx.loops.kernel import Block, Stmt
-    from sardonyx.loops.nest import Steps
+    from sardonyx.loops.nest import Nest, Steps
 
-__all__ = ["schedule_nest", "schedule_steps"]
+__all__ = ["row_statements", "schedule_nest", "schedule_steps"]
 
+_SHORT: Final = 8
 STAGED_FROM: Final = 8
 """Operations in an expression from which on a row keeps it rather than computing it again."""
 
@@ -71,10 +71,15 @@ def schedule_nest(
     return _rows(nest, out, shape_of)
 
 
+def row_statements(nest: Nest, out: Hashable) -> Block:
+    """The statements for one row of `nest`, whose axes lie outside, into the buffer `out`."""
+    return _along(nest, out)[0]
+
+
 def schedule_steps(steps: Steps) -> Scheduled:
     """The loops over the points of `steps`, the first with more than one step in parallel."""
     pairs = list(zip(steps.axes, steps.extents, strict=True))
-    ones = {axis: index(0) for axis, extent in pairs if extent == 1}
+    ones: dict[Expr, Expr] = {axis: index(0) for axis, extent in pairs if extent == 1}
     loops = [(axis, extent) for axis, extent in pairs if extent != 1]
     body = mapped(steps.body, lambda expr: substitute(expr, ones)) if ones else steps.body
     if not any(isinstance(stmt, For) for stmt in statements(body)) and len(loops) < 2:
@@ -261,7 +266,9 @@ def _is_across(nest: Nest, shape_of: Callable[[Hashable], tuple[DimLike, ...]]) 
         offset = flat_offset(load.indices, shape_of(load.buffer))
         along += bool(nest.inner) and coefficient(offset, nest.inner[-1]) == 1
         across += coefficient(offset, nest.axes[-1]) == 1
-    return across > along
+    # a window of a pool is shorter than a vector
+    short = nest.inner_extents[-1] if len(nest.inner) > 1 else None
+    return across > along or (isinstance(short, int) and short < _SHORT)
 
 
 def _across(nest: Nest, out: Hashable) -> tuple[Block, int]:
