@@ -132,7 +132,7 @@ def test_trace_opens_in_chrome(sardonyx: Any, perceptron: Path, tmp_path: Path) 
 @pytest.mark.usefixtures("no_children")
 def test_people_see_a_table(sardonyx: Any, perceptron: Path, without: Any) -> None:
     without("openvino")
-    result = sardonyx("bench", perceptron, "--profile", *QUICK)
+    result = sardonyx("bench", perceptron, "--profile", "--dim", f"N={ROWS}", *QUICK)
     assert result.code == 0
     lines = result.out.splitlines()
     assert any(line.split()[:1] == ["sardonyx"] and "µs" in line for line in lines)

@@ -54,6 +54,8 @@ def sigmoid(x: Expr) -> Expr:
     return m.sigmoid(x)
 
 
+_MOST_INPUTS: Final = 64
+
 _UNARY: Final[dict[str, Callable[[Expr], Expr]]] = {
     "Abs": lambda x: apply("abs", x),
     "Neg": lambda x: apply("neg", x),
@@ -132,6 +134,8 @@ def greater(k: Lowering, op: Any, a: Source, b: Source) -> Nest:
 
 @rule("Max", "Min", "Sum", "Mean")
 def variadic(k: Lowering, op: Any, *data: Source) -> Nest:
+    if len(data) > _MOST_INPUTS:
+        raise NotLowered(f"{op.op_type} of {len(data)} inputs")
     names = {"Max": "maximum", "Min": "minimum", "Sum": "add", "Mean": "add"}
 
     def element(*values: Expr) -> Expr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sardonyx.dims import Dim, known_equal, known_less_equal
 from sardonyx.dtypes import INT64
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sardonyx.dims import DimLike
 
 __all__ = ["known_dims"]
+
+_MOST_INPUTS: Final = 256
 
 
 def known_dims(source: Source | None, what: str) -> list[DimLike]:
@@ -44,8 +46,13 @@ def _count(dims: Iterable[DimLike]) -> DimLike:
 
 
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-def reshape(k: Lowering, _op: Any, data: Source, *_shape: Source | None) -> View:
+def reshape(k: Lowering, op: Any, data: Source, *given: Source | None) -> View:
     shape = k.outputs[0][1]
+    wanted = given[0] if op.op_type == "Reshape" and given else None
+    if wanted is not None and wanted.contents is not None:
+        for item, dim in zip(wanted.contents.reshape(-1), shape, strict=True):
+            if isinstance(item, Dim):
+                k.require_equal(item, dim)
     k.require_equal(_count(data.shape), _count(shape))
     return k.view(data, shape)
 
@@ -121,6 +128,8 @@ def _begin(begin: DimLike, dim: DimLike, stride: int) -> DimLike:
 @rule("Concat")
 def concat(k: Lowering, op: Any, *inputs: Source) -> Pieces:
     dtype, shape = k.outputs[0]
+    if len(inputs) > _MOST_INPUTS:
+        raise NotLowered(f"Concat of {len(inputs)} inputs")
     along = normal_axis(op.axis, len(shape))
     pieces = []
     end: DimLike = 0

@@ -17,6 +17,7 @@ import numpy as np
 from sardonyx.codegen.build import addresses_of, runner_library
 from sardonyx.codegen.machine import host
 from sardonyx.dims import Dim, known_equal, symbols
+from sardonyx.errors import LimitError
 from sardonyx.infer import infer
 from sardonyx.limits import enforced
 from sardonyx.loops.nest import Lowering, Nest, NotLowered, Source, Steps, View, is_number, reads
@@ -370,7 +371,10 @@ class _Compiler:
                 else:
                     kept.append(launch)
             rest.append(kept)
-        self.evaluate(folded, addresses, run_address)
+        try:
+            self.evaluate(folded, addresses, run_address)
+        except LimitError:
+            return list(runs)  # each run meets the limit, not the making of the session
         return rest
 
     def evaluate(self, launches: list[Launch], addresses: dict[str, int], run_address: int) -> None:
