@@ -26,7 +26,7 @@ pytestmark = pytest.mark.onnx
 
 DRAWN = "bernoulli"
 """Cases whose outputs are drawn, as other numbers by each implementation."""
-ROUNDING = {"float16": 2.0**-9, "bfloat16": 2.0**-6}
+ROUNDING = {"bfloat16": 2.0**-6}
 
 
 @cache

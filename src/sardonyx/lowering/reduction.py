@@ -153,12 +153,19 @@ def softmax(k: Lowering, op: Any, x: Source) -> Nest:
     def read(point: tuple[Axis, ...], *_found: Ref) -> Expr:
         return widened(x.at(point))
 
+    def rounded(value: Expr) -> Expr:
+        """A step of the standard's function body, which has 16-bit types round there."""
+        return cast(cast(value, x.dtype), dtype)
+
     def power(point: tuple[Axis, ...], peak: Ref, *_found: Ref) -> Expr:
-        return m.exp(apply("sub", read(point), peak))
+        return rounded(m.exp(rounded(apply("sub", read(point), peak))))
 
     def result(point: tuple[Axis, ...], peak: Ref, total: Ref) -> Expr:
         if op.op_type == "LogSoftmax":
-            return apply("sub", apply("sub", read(point), peak), m.log(total))
+            shifted = rounded(apply("sub", read(point), peak))
+            return apply("sub", shifted, rounded(m.log(rounded(total))))
+        if x.dtype is not dtype:
+            return apply("div", power(point, peak), rounded(total))
         return apply("mul", power(point, peak), apply("div", const(1, dtype), total))
 
     stages: Any = [
