@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["prepare"]
 
 _ROUNDS = 4
+_MOST_INNER = 10_000
+"""Nodes in functions, once put in place, and in subgraphs, up to which preparing pays."""
 
 
 def prepare(model: Model, limits: Limits) -> Model:
-    """A copy of `model` that is easier to compile."""
+    """A copy of `model` that is easier to compile; itself where too much lies inside of it."""
+    if _inner_nodes(model) > _MOST_INNER:
+        return model
     model = inline(model, limits=limits) if model.functions else copy(model)
     model = for_compiler(model, limits)
     kept: set[Node] = set()
@@ -46,6 +50,26 @@ def prepare(model: Model, limits: Limits) -> Model:
             except UnsupportedError:  # noqa: PERF203
                 kept.add(node)
     return model
+
+
+def _inner_nodes(model: Model) -> int:
+    """How many nodes `model` has beside those of its main graph, with functions put in place."""
+    sizes: dict[int, int] = {}
+    waiting = [function.graph for function in model.functions.values()]
+    while waiting:
+        graph = waiting[-1]
+        called = [model.function_of(node) for node in graph.all_nodes()]
+        missing = [f.graph for f in called if f is not None and id(f.graph) not in sizes]
+        if missing:
+            waiting += missing
+            continue
+        waiting.pop()
+        sizes[id(graph)] = sum(1 if f is None else 1 + sizes[id(f.graph)] for f in called)
+    total = 0
+    for node in model.graph.all_nodes():
+        function = model.function_of(node)
+        total += 1 if function is None else 1 + sizes[id(function.graph)]
+    return total - len(model.graph.nodes)
 
 
 def _is_better_expanded(node: Node, model: Model) -> bool:
