@@ -204,6 +204,10 @@ def product(
     depth = k if isinstance(k, int) else 1024
     fitting = _ROWS_BYTES // max(depth * 4, 1)
     most = max(min(fitting, 2040) // tile.rows, 2) * tile.rows
+    if isinstance(m, int) and m > most:
+        # blocks of one size: what divides the work among threads counts them alike
+        even = -(-m // -(-m // most))
+        most = -(-even // tile.rows) * tile.rows
     count, blocks = ceil_div(n, tile.columns), ceil_div(m, most)
     work = Axis("work")
     digits = Digits(work)
