@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sardonyx import dtypes
 from sardonyx.codegen.build import addresses_of, runner_library
 from sardonyx.codegen.machine import host
 from sardonyx.dims import Dim, known_equal, symbols
@@ -22,13 +23,14 @@ from sardonyx.infer import infer
 from sardonyx.limits import enforced
 from sardonyx.loops.nest import Lowering, Nest, NotLowered, Source, Steps, View, is_number, reads
 from sardonyx.lowering import lower
+from sardonyx.ops.bind import lift
 from sardonyx.ops.generate import Constant
 from sardonyx.ops.operator import ControlFlow
 from sardonyx.reference.plan import captured, make_plan
 from sardonyx.runtime.program import Buffer, Stretch, run_alone
 from sardonyx.schedule.chains import join_chains
 from sardonyx.schedule.fuse import Fuser, Group
-from sardonyx.schedule.launches import Launcher
+from sardonyx.schedule.launches import Launcher, Temporary
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -73,7 +75,6 @@ class Compilation:
     steps: list[Stretch | Call]
     facts: dict[Value, Fact]
     aliases: dict[Hashable, Hashable]
-    known: dict[Value, Any]
     constants: dict[Value, Any]
     run_address: int
     required: tuple[DimLike, ...] = ()
@@ -126,7 +127,6 @@ class _Compiler:
         }
         self.plan = make_plan(model, model.graph, model.opset_imports, {})
         self.aliases: dict[Hashable, Hashable] = {}
-        self.known: dict[Value, Any] = {}
         self.explanations: list[Explanation] = []
         self.kept: set[Hashable] = set(model.graph.outputs)
         self.uses: dict[Hashable, int] = {}
@@ -238,11 +238,7 @@ class _Compiler:
 
     def lifted(self, name: str, value: Any) -> Source:
         """An attribute that is an input in the newest form."""
-        from sardonyx.ops.bind import lift
-
         array = np.asarray(lift(name, value))
-        from sardonyx import dtypes
-
         key = _Lifted(array)
         self.constants[key] = array  # type: ignore[index]
         return Source(key, dtypes.from_numpy(array.dtype), array.shape, array)
@@ -335,7 +331,6 @@ class _Compiler:
             steps,
             self.facts,
             self.aliases,
-            self.known,
             self.constants,
             run_address,
             tuple(self.required),
@@ -415,8 +410,6 @@ class _Compiler:
 
     def dtype_of(self, buffer: Any) -> DType:
         if isinstance(buffer, _Lifted):
-            from sardonyx import dtypes
-
             return dtypes.from_numpy(buffer.array.dtype)
         dtype = self.facts[buffer].dtype
         assert dtype is not None
@@ -469,8 +462,6 @@ class _Compiler:
         return Stretch(run, addresses, inputs, outputs, inside, constants)
 
     def described(self, buffer: Any) -> Buffer:
-        from sardonyx.schedule.launches import Temporary
-
         if isinstance(buffer, Temporary):
             return Buffer(buffer, buffer.dtype, buffer.shape)
         return Buffer(buffer, self.dtype_of(buffer), self.shape_of(buffer))
