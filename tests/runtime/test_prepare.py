@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import sardonyx as sx
 from build import from_text
@@ -65,3 +66,14 @@ def test_results_are_the_callers_own() -> None:
     y, c = session.run(None, {"x": x})
     np.testing.assert_array_equal(y, 1)
     np.testing.assert_array_equal(c, [1, 2])
+
+
+def test_a_constant_index_outside_fails_the_run_with_its_node() -> None:
+    model = from_text(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[N] x) => (float[1] y, float[N] z)
+        <float[2] w = {1.0, 2.0}, int64[1] i = {5}> { y = Gather(w, i) z = Neg(x) }"""
+    )
+    session = sx.Session(model)
+    with pytest.raises(sx.errors.SardonyxError, match="Gather"):
+        session.run(None, {"x": np.ones(3, np.float32)})

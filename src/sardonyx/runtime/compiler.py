@@ -18,7 +18,7 @@ from sardonyx import dtypes
 from sardonyx.codegen.build import addresses_of, runner_library
 from sardonyx.codegen.machine import host
 from sardonyx.dims import Dim, known_equal, symbols
-from sardonyx.errors import LimitError
+from sardonyx.errors import ExecutionError, LimitError
 from sardonyx.infer import infer
 from sardonyx.limits import enforced
 from sardonyx.loops.nest import Lowering, Nest, NotLowered, Source, Steps, View, is_number, reads
@@ -27,7 +27,7 @@ from sardonyx.ops.bind import lift
 from sardonyx.ops.generate import Constant
 from sardonyx.ops.operator import ControlFlow
 from sardonyx.reference.plan import captured, make_plan
-from sardonyx.runtime.program import Buffer, Stretch, run_alone
+from sardonyx.runtime.program import Buffer, SizesDiffer, Stretch, run_alone
 from sardonyx.schedule.chains import join_chains
 from sardonyx.schedule.fuse import Fuser, Group
 from sardonyx.schedule.launches import Launcher, Temporary
@@ -368,8 +368,8 @@ class _Compiler:
             rest.append(kept)
         try:
             self.evaluate(folded, addresses, run_address)
-        except LimitError:
-            return list(runs)  # each run meets the limit, not the making of the session
+        except (LimitError, ExecutionError, SizesDiffer):
+            return list(runs)  # each run fails, with its place, not the making of the session
         return rest
 
     def evaluate(self, launches: list[Launch], addresses: dict[str, int], run_address: int) -> None:
