@@ -12,6 +12,7 @@ from hostile.judge import STAGES, Judge, verdict_of
 
 KNOWN = cases()
 MOST_SECONDS = 2.0
+MOST_COMPILING = 10.0
 """Twice the second that a file of a mebibyte may take, and what a run's deadline allows."""
 LONGEST_MESSAGE = 4000
 
@@ -31,6 +32,7 @@ def check(case: Case, found: dict[str, Any]) -> None:
         assert answer["printable"], answer["message"]
         assert answer["length"] <= LONGEST_MESSAGE, answer["length"]
         assert answer["cpu"] <= MOST_SECONDS * found["slowness"], (stage, answer["cpu"])
+        assert answer["compiling"] <= MOST_COMPILING * found["slowness"], (stage, answer)
     assert found["memory"] <= 64 * MIB + 5 * found["bytes"], found["memory"] / MIB
     checked, built = found["check"]["verdict"], found["session"]["verdict"]
     assert (checked == "ok") == (built == "ok") or built == "LimitError", (checked, built)

@@ -275,10 +275,28 @@ def loads(*exprs: Expr) -> list[Load]:
     """All loads within `exprs`, each once, in order of appearance."""
     found: dict[Load, None] = {}
     for expr in exprs:
-        if expr.known_loads is None:
-            expr.known_loads = tuple(part for part in walk(expr) if isinstance(part, Load))
-        found.update(dict.fromkeys(expr.known_loads))
+        found.update(dict.fromkeys(_loads(expr)))
     return list(found)
+
+
+def _loads(expr: Expr) -> tuple[Load, ...]:
+    if expr.known_loads is None:
+        stack = [expr]
+        while stack:
+            part = stack[-1]
+            unknown = [child for child in part.children if child.known_loads is None]
+            if unknown:
+                stack += reversed(unknown)
+                continue
+            stack.pop()
+            found: dict[Load, None] = {}
+            for child in part.children:
+                found.update(dict.fromkeys(child.known_loads or ()))
+            if isinstance(part, Load):
+                found[part] = None
+            part.known_loads = tuple(found)
+    assert expr.known_loads is not None
+    return expr.known_loads
 
 
 _HEAVY = {"div": 4, "sqrt": 4, "rem": 8}
@@ -289,11 +307,25 @@ def cost(*exprs: Expr) -> int:
     total = 0
     for expr in exprs:
         if not expr.known_cost:
-            expr.known_cost = 1 + sum(
-                _HEAVY.get(part.op, 1) if isinstance(part, Apply) else isinstance(part, Load)
-                for part in walk(expr)
-            )
+            expr.known_cost = 1 + _cost(expr)
         total += expr.known_cost - 1
+    return total
+
+
+def _cost(expr: Expr) -> int:
+    total = 0
+    seen = {expr}
+    stack = [expr]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Apply):
+            total += _HEAVY.get(part.op, 1)
+        elif isinstance(part, Load):
+            total += 1
+        for child in part.children:
+            if child not in seen:
+                seen.add(child)
+                stack.append(child)
     return total
 
 

@@ -13,6 +13,7 @@ Where it is known which ones do not, these have a nest of their own, without tes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from sardonyx.loops.nest import Shape
 
 _FAR = 1 << 62
+_MOST_EXCESS = 64
+_USUAL = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,11 @@ class _Spatial:
     dilation: int
     begin: DimLike
     end: DimLike
+
+    @property
+    def known_size(self) -> int:
+        """`size` if it is a number, else what most sizes are above."""
+        return self.size if isinstance(self.size, int) else _USUAL
 
     @property
     def span(self) -> int:
@@ -96,6 +104,9 @@ def _spatial(op: Any, x: Source, shape: Shape) -> list[_Spatial]:
             begin = half if windows.auto_pad == "SAME_UPPER" else rest - half
             end = rest - begin
         found.append(_Spatial(total, output, kernel, stride, dilation, begin, end))
+    excess = math.prod(max(line.kernel // max(line.known_size, 1), 1) for line in found)
+    if excess > _MOST_EXCESS:
+        raise NotLowered(f"{op.op_type} with a window that is mostly padding")
     return found
 
 

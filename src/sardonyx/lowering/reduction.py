@@ -53,6 +53,8 @@ def power_of(value: Expr, p: float) -> Expr:
 
 def norm_of(total: Expr, p: float) -> Expr:
     """The p-norm whose power is `total`."""
+    if not p:
+        raise NotLowered("a norm of p = 0")
     if p == 1:
         return total
     return apply("sqrt", total) if p == 2 else doubles.power(total, const(1 / p, total.dtype))

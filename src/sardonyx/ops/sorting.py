@@ -213,18 +213,26 @@ def _corners(boxes: Array, is_centered: bool) -> Array:
 
 
 def _suppress(corners: Array, scores: Array, most: int, overlap: float, least: float) -> list[int]:
-    candidates = np.flatnonzero(scores > least)
-    candidates = candidates[np.argsort(-scores[candidates], kind="stable")]
+    order = np.flatnonzero(scores > least)
+    order = order[np.argsort(-scores[order], kind="stable")]
+    (top, left), (bottom, right) = np.ascontiguousarray(corners[order].transpose(1, 2, 0))
+    is_left_out = np.zeros(order.size, bool)
     picked: list[int] = []
     with np.errstate(all="ignore"):
-        areas = np.prod(corners[:, 1] - corners[:, 0], -1)
-        while candidates.size and len(picked) < most:
-            best, candidates = candidates[0], candidates[1:]
-            picked.append(int(best))
-            low = np.maximum(corners[best, 0], corners[candidates, 0])
-            high = np.minimum(corners[best, 1], corners[candidates, 1])
-            shared = np.prod(np.maximum(high - low, 0), -1)
-            union = areas[best] + areas[candidates] - shared
-            solid = (areas[best] > 0) & (areas[candidates] > 0) & (union > 0)
-            candidates = candidates[~(solid & (shared / union > overlap))]
+        areas = (bottom - top) * (right - left)
+        for best, box in enumerate(order):
+            if len(picked) >= most:
+                break
+            if is_left_out[best]:
+                continue
+            picked.append(int(box))
+            if not areas[best] > 0:
+                continue
+            rest = slice(best + 1, None)
+            high = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest])
+            wide = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])
+            shared = np.maximum(high, 0) * np.maximum(wide, 0)
+            union = areas[best] + areas[rest] - shared
+            solid = (areas[rest] > 0) & (union > 0)
+            is_left_out[rest] |= solid & (shared / union > overlap)
     return picked

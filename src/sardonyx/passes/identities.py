@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from sardonyx.errors import UnsupportedError
+from sardonyx.ops.cast import Cast
 from sardonyx.rewrite import NodeRule, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sardonyx.dtypes import DType
     from sardonyx.ir.value import Value
     from sardonyx.rewrite import Match, Scene
     from sardonyx.rewrite.writing import RewriteBuilder
@@ -61,9 +64,16 @@ def _same_shape(_op: RewriteBuilder, match: Match) -> Value:
 
 
 def _cast(_op: RewriteBuilder, match: Match) -> Value:
-    value = _first(match)
+    value, operator = _first(match), match.scene.operator(match.root)
     dtype = match.scene.dtype(value)
-    if dtype is None or dtype is not match.scene.dtype(match.root.output):
+    if isinstance(operator, Cast):
+        try:
+            target: DType | None = operator.target
+        except UnsupportedError as error:
+            raise Refused("it casts to no type") from error
+    else:
+        target = match.scene.dtype(match.root.output)
+    if dtype is None or dtype is not target:
         raise Refused("the type changes, or is not known")
     return value
 

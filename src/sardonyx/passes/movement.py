@@ -347,6 +347,7 @@ def _merge_concats(op: RewriteBuilder, match: Match) -> Value:
             and producer.graph is node.graph
             and getattr(scene.operator(producer), "axis", 0) % rank == axis
             and scene.is_only_used_by(value, (node,))
+            and node.inputs.count(value) == 1
         ):
             inputs += producer.inputs
             found = True

@@ -490,6 +490,9 @@ def _from_sizes(contents: Any, dtype: Any, env: Mapping[str, int]) -> Any:
         return contents.astype(dtype, copy=False)
     found = np.empty(contents.shape, dtype)
     flat = found.reshape(-1)
-    for position, item in enumerate(contents.flat):
-        flat[position] = number(item, env)
+    try:
+        for position, item in enumerate(contents.flat):
+            flat[position] = number(item, env)
+    except OverflowError as error:  # the operators wrap
+        raise SizesDiffer from error
     return found

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Compilation", "Explanation", "compile_graph"]
 
+_MOST_AXES = 64
+"""NumPy's arrays have no more."""
+
 
 @dataclass(slots=True)
 class Call:
@@ -196,6 +199,8 @@ class _Compiler:
                 raise NotLowered(f"the shape of {value.name!r} is decided by data")
             if not self.is_settled(shape):
                 raise NotLowered(f"the shape of {value.name!r} is known when it runs")
+            if len(shape) > _MOST_AXES:
+                raise NotLowered(f"{value.name!r} has {len(shape)} axes")
             outputs.append((fact.dtype, shape))
             if (_symbols(_contents(fact)) - self.settled) & self.shaping:
                 raise NotLowered(f"{value.name!r} decides the shapes of other values")

@@ -297,6 +297,8 @@ class Stretch:
         )
 
     def _checked(self, buffer: Buffer, env: Mapping[str, int]) -> int:
+        if any(number(dim, env) < 0 for dim in buffer.shape):
+            raise SizesDiffer
         nbytes = buffer.nbytes(env)
         bound = active().tensor_bytes
         if nbytes > bound:

@@ -150,9 +150,7 @@ class Fuser:
     ) -> bool:
         """Whether the readers should compute the elements of `source` themselves."""
         price = cost(source.value)
-        moves = not any(
-            isinstance(part, Apply) and part.op != "index" for part in walk(source.value)
-        )
+        moves = not _computes(source.value)
         for nest in nests:
             if sum(cost(expr) for expr in nest.exprs()) + price > _LARGEST:
                 return False
@@ -220,6 +218,13 @@ class Fuser:
         return group
 
 
+def _computes(value: Expr) -> bool:
+    """Whether `value` is more than an element that is moved."""
+    if isinstance(value, Apply) and value.op != "index":
+        return True
+    return any(isinstance(part, Apply) and part.op != "index" for part in walk(value))
+
+
 def _identity(nest: Nest) -> tuple[Expr, ...]:
     return tuple(linear((axis, 1)) for axis in nest.axes)
 
@@ -248,6 +253,8 @@ def _permutes(nest: Nest, load: Load, root: Contraction | Convolution | Nest) ->
 
 def _element(nest: Nest, indices: tuple[Expr, ...]) -> Expr:
     """The expression of the element of `nest` at `indices`."""
+    if indices == _identity(nest):
+        return nest.value
     return substitute(nest.value, dict(zip(nest.axes, indices, strict=True)))
 
 
