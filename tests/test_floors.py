@@ -22,7 +22,18 @@ FLOORS = [
     {"compose", "kernels", "codegen"},
     {"schedule", "passes"},
     {"runtime"},
-    {"backend", "cli", "export", "train", "quantize", "compat", "view", "serve", "__main__"},
+    {
+        "backend",
+        "bridge",
+        "cli",
+        "export",
+        "train",
+        "quantize",
+        "compat",
+        "view",
+        "serve",
+        "__main__",
+    },
 ]
 FREE = {
     "dtypes": {"errors"},
@@ -30,14 +41,14 @@ FREE = {
     "autodiff": {"infer"},
     "reference": {"autodiff"},
     "rewrite": {"infer"},
-    "cli": {"export", "backend"},
+    "cli": {"bridge", "export", "backend"},
     "__main__": {"cli"},
 }
 """Imports on one floor that are allowed: floor 0 is ordered, gradients are written from what is
 inferred and before a model is run, and the command line shows all."""
 
 FRAMEWORKS = {"torch", "tensorflow", "jax", "sklearn", "onnx", "onnxruntime", "openvino", "google"}
-FRAMEWORK_HOMES = ("export",)
+FRAMEWORK_HOMES = ("bridge", "export")
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 
 LONG_FILES: set[str] = set()

@@ -14,6 +14,7 @@ from sardonyx._version import __version__
 
 if TYPE_CHECKING:
     from sardonyx import autodiff, backend, compose, errors
+    from sardonyx.bridge import to_torch
     from sardonyx.check import check, save
     from sardonyx.export import export
     from sardonyx.infer import infer_shapes
@@ -43,6 +44,7 @@ __all__ = [
     "parse",
     "save",
     "to_text",
+    "to_torch",
 ]
 
 _HOME = {
@@ -57,6 +59,7 @@ _HOME = {
     "parse": "sardonyx.wire",
     "save": "sardonyx.check.saving",
     "to_text": "sardonyx.ir.text",
+    "to_torch": "sardonyx.bridge",
 }
 _MODULES = ("autodiff", "backend", "check", "compose", "errors", "export")
 

@@ -23,7 +23,7 @@ def test_fused_nodes_are_one_kernel(sardonyx: Any, write: Write) -> None:
     assert [
         name for node in kernels[0]["nodes"] for name in ("MatMul", "Add", "Relu") if name in node
     ] == ["MatMul", "Add", "Relu"]
-    assert found["nodes"] == {"kernel": 3, "view": 0, "sizes": 1, "reference": 0}
+    assert found["nodes"] == {"kernel": 3, "view": 0, "sizes": 1, "control": 0, "reference": 0}
     assert kernels[0]["launches"][-1]["flops"] == "12288*N"
     result = sardonyx("explain", path)
     assert "MatMul" in result.out

@@ -33,9 +33,19 @@ class Tagger(nn.Module):
         return self.embedding(ids)
 
 
+@torch.library.custom_op("strange::zeta", mutates_args=())
+def zeta(x: torch.Tensor) -> torch.Tensor:
+    return x + 1
+
+
+@zeta.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
 class Strange(nn.Module):
     def forward(self, x):
-        return torch.special.zeta(x, x)
+        return zeta(x)
 
 
 class Sized(nn.Module):

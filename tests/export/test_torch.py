@@ -135,7 +135,7 @@ def test_nested_inputs_and_outputs_are_flattened():
     args = ((torch.ones(2), torch.ones(2)), {"a": torch.ones(3)})
     model = sx.export(Nested(), args, kwargs={"scale": torch.tensor(2.0)})
     assert [value.name for value in model.graph.inputs] == ["pair_0", "pair_1", "table_a", "scale"]
-    assert [value.name for value in model.graph.outputs] == ["output", "output_1"]
+    assert [value.name for value in model.graph.outputs] == ["sum", "rest_0"]
     with pytest.raises(ExportError, match="1 input names for 4 tensors"):
         sx.export(Nested(), args, kwargs={"scale": torch.tensor(2.0)}, input_names=["x"])
 
@@ -228,18 +228,76 @@ class TestDynamic:
             sx.export(nn.ReLU(), (torch.ones(2),), dynamic_axes={}, dynamic_shapes={})
 
 
+@torch.library.custom_op("testlib::bump", mutates_args=())
+def bump(x: torch.Tensor, scale: float, power: int = 2) -> torch.Tensor:
+    return x * scale**power
+
+
+@bump.register_fake
+def _(x, scale, power=2):
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("testlib::dent", mutates_args=())
+def dent(x: torch.Tensor) -> torch.Tensor:
+    return x - 1
+
+
+@dent.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
 class Unknown(nn.Module):
     def forward(self, x):
-        return torch.special.i0(x) + torch.special.i0(x * 2) + torch.special.ndtri(x)
+        return bump(x, 0.5) + bump(x * 2, 0.5, 3) + dent(x)
 
 
 def test_all_missing_translations_are_listed_at_once():
     with pytest.raises(ExportError) as caught:
         sx.export(Unknown(), (torch.rand(3),))
     text = str(caught.value)
-    assert "aten.i0.default (2 times), test_torch.py:" in text
-    assert "aten.special_ndtri.default (1 times)" in text
-    assert "custom_translations=" in text
+    assert "testlib.bump.default (2 times), test_torch.py:" in text
+    assert "testlib.dent.default (1 time)" in text
+    # the example can be pasted: it has the operator's own signature
+    assert "def testlib_bump(op, x, scale, power=2):" in text
+    assert 'custom_translations={"testlib.bump.default": testlib_bump}' in text
+    assert "sardonyx.export.custom_node(\"testlib\", \"bump\", ['scale', 'power'])" in text
+
+
+@pytest.mark.parametrize(
+    "key", [bump, torch.ops.testlib.bump, torch.ops.testlib.bump.default, "testlib::bump.default"]
+)
+def test_translations_by_operator(key):
+    table = {key: lambda op, x, scale, power=2: op.Mul(x, scale**power)}
+    table[dent] = lambda op, x: op.Sub(x, 1.0)
+    x = torch.rand(3)
+    model = sx.export(Unknown(), (x,), custom_translation_table=table)
+    np.testing.assert_allclose(run_peer(model, {"x": x.numpy()})[0], Unknown()(x), rtol=1e-6)
+
+
+def test_a_custom_operator_as_a_node_of_a_custom_domain():
+    report = sx.export.Report()
+    table = {
+        bump: sx.export.custom_node("mylib", "Bump", ["scale", "power"], kind="soft"),
+        dent: sx.export.custom_node("mylib", "Dent"),
+    }
+    model = sx.export(Unknown(), (torch.rand(3),), custom_translations=table, report=report)
+    nodes = [node for node in model.graph.nodes if node.domain == "mylib"]
+    assert [node.op_type for node in nodes] == ["Bump", "Bump", "Dent"]
+    assert dict(nodes[1].attributes.items())["power"].value == 3
+    assert model.opset_imports["mylib"] == 1
+    assert not report.verified
+    assert "mylib.Bump" in report.notes[-1]
+
+
+def test_arguments_of_torch_onnx_that_do_not_exist_say_what_to_do():
+    with pytest.raises(TypeError, match=r"do_constant_folding.*sardonyx\.optimize"):
+        sx.export(nn.ReLU(), (torch.rand(3),), do_constant_folding=True)
+    with pytest.raises(TypeError, match="did you mean opset_version"):
+        sx.export(nn.ReLU(), (torch.rand(3),), opset_versoin=17)
+    with pytest.raises(ExportError, match="custom_translations has the key 3"):
+        sx.export(nn.ReLU(), (torch.rand(3),), custom_translations={3: None})
 
 
 def test_a_custom_translation():

@@ -268,7 +268,7 @@ def export(
         typer.Argument(
             metavar="FILE.py:NAME",
             help="A model in a Python file, which is run: an object, a class without arguments, "
-            "or a function that returns (model, example inputs).",
+            "or a function that returns (model, example inputs). Or FILE.pt2, an exported program.",
             show_default=False,
         ),
     ],
@@ -282,7 +282,9 @@ def export(
     opset: Annotated[int | None, typer.Option(help="Version of the operator set.")] = None,
     dynamic: Annotated[
         list[str] | None,
-        typer.Option(metavar="x:0=batch", help="Leave a dimension open, under a name."),
+        typer.Option(
+            metavar="x:0=batch", help="Leave a dimension open, under a name; auto: all that can be."
+        ),
     ] = None,
     input_names: Annotated[
         str | None, typer.Option(metavar="A,B", help="Names in the file.")
@@ -294,6 +296,14 @@ def export(
         bool, typer.Option("--external-data", help="Weights in a file beside OUT.onnx.")
     ] = False,
     verify: Annotated[bool, typer.Option(help="Compare with the original.")] = True,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Data of a model on the meta device: .safetensors, .pt."),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="OUT.md", help="Write what was done: Markdown, or JSON for .json."),
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Export a framework's model to ONNX, and verify the file."""
@@ -307,6 +317,8 @@ def export(
         output_names=output_names,
         external_data=external_data,
         verify=verify,
+        weights=weights,
+        report=report,
     )
     export_object(source, path, options, as_json=as_json)
 
@@ -335,6 +347,31 @@ _External = Annotated[
     bool, typer.Option("--external-data", help="Weights in a file beside OUT.onnx.")
 ]
 _Names = list[str] | None
+
+
+@app.command(name="to-torch")
+@boundary
+def to_torch(
+    model: _Model,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help="OUT.py (readable source, weights beside it), OUT.pt (torch.load) or OUT.pt2 "
+            "(torch.export.load).",
+            show_default=False,
+        ),
+    ],
+    trainable: Annotated[bool, typer.Option(help="Weights need gradients.")] = True,
+    limit: _Limit = None,
+    as_json: _Json = False,
+) -> None:
+    """Make a PyTorch module of a model: to train it, to change its code."""
+    from sardonyx.cli.options import parse_limits
+    from sardonyx.cli.to_torch import to_torch_file
+
+    limits = parse_limits(limit or [])
+    to_torch_file(model, target, trainable=trainable, limits=limits, as_json=as_json)
 
 
 @app.command()

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sardonyx.limits import Limits
-    from sardonyx.runtime.compiler import Explanation
+    from sardonyx.runtime.compilation import Explanation
 
 __all__ = ["explain"]
 
 _SEVERAL = 3
+_KINDS = ("kernel", "view", "sizes", "control", "reference")
 
 
 def explain(path: str, *, dims: Sequence[str], limits: Limits, as_json: bool) -> int:
@@ -34,7 +35,7 @@ def explain(path: str, *, dims: Sequence[str], limits: Limits, as_json: bool) ->
     document = {
         "file": path,
         "steps": steps,
-        "nodes": {kind: _count(steps, kind) for kind in ("kernel", "view", "sizes", "reference")},
+        "nodes": {kind: _count(steps, kind) for kind in _KINDS},
         "kernels": sum(step["kind"] == "kernel" for step in steps),
         "seconds": session.timing,
     }
@@ -91,7 +92,8 @@ def _print(console: Console, document: Mapping[str, Any]) -> None:
             printable(document["file"]),
             f"{counts['kernel']} nodes in {document['kernels']} kernels, "
             f"{counts['view']} views, {counts['sizes']} computed from sizes, "
-            f"{counts['reference']} on the NumPy reference",
+            + (f"{counts['control']} with bodies, " if counts["control"] else "")
+            + f"{counts['reference']} on the NumPy reference",
         )
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -103,10 +105,12 @@ def _print(console: Console, document: Mapping[str, Any]) -> None:
             flops = [launch["flops"] for launch in launches if launch["flops"]]
             moved = [launch["bytes"] for launch in launches[-1:]]
             table.add_row("kernel", _names(step["nodes"]), _listed(flops), _listed(moved))
-        elif step["kind"] == "reference":
+        elif step["kind"] in {"control", "reference"}:
             names = _names(step["nodes"])
-            names.append(f"  {printable(step['reason'])}", style="yellow")
-            table.add_row("reference", names, "", "")
+            if "reason" in step:
+                style = "yellow" if step["kind"] == "reference" else "dim"
+                names.append(f"  {printable(step['reason'])}", style=style)
+            table.add_row(step["kind"], names, "", "")
     console.print(table)
     seconds = ", ".join(f"{name} {value:.2f}" for name, value in document["seconds"].items())
     console.print(hint(f"seconds: {seconds}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import inspect
 import logging
@@ -10,7 +11,7 @@ import sys
 import time
 import traceback
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,22 +48,21 @@ class ExportOptions:
     output_names: str | None = None
     external_data: bool = False
     verify: bool = True
+    weights: str | None = None
+    report: str | None = None
 
 
 def export_object(source: str, path: str, options: ExportOptions, *, as_json: bool) -> None:
-    """Export ``FILE.py:NAME`` to `path` and tell what was written."""
-    from sardonyx.export import export
+    """Export ``FILE.py:NAME``, or an exported program in a file, to `path`; tell what was done."""
+    from sardonyx.export import Report, export
 
     if not Path(path).absolute().parent.is_dir():
         raise InputError(f"the folder of {quote(path)} does not exist")
     start = time.perf_counter()
     with working("importing"), redirect_stdout(sys.stderr):
-        module = _import_file(source.rpartition(":")[0] or source)
-        found, arguments = _object_of(module, source)
-    if options.input_shapes:
-        arguments = _example_arguments(options.input_shapes)
-    elif arguments is None:
-        arguments = _declared_arguments(module)
+        found, arguments = _found(source, options)
+    report = Report()
+    is_auto = list(options.dynamic) == ["auto"]
     what = "exporting and verifying" if options.verify else "exporting"
     with working(what), redirect_stdout(sys.stderr), _without_logs():
         model = export(
@@ -71,16 +71,26 @@ def export_object(source: str, path: str, options: ExportOptions, *, as_json: bo
             path,
             input_names=_names(options.input_names),
             output_names=_names(options.output_names),
-            dynamic_axes=_dynamic_axes(options.dynamic),
+            dynamic_axes=None if is_auto else _dynamic_axes(options.dynamic),
+            dynamic_shapes="auto" if is_auto else None,
             opset_version=options.opset,
             verify=options.verify,
             external_data=True if options.external_data else None,
+            weights=options.weights,
+            report=report,
         )
+        if options.report is not None:
+            report.write(options.report)
         document = contents(model, path, 0)
     keys = ("file", "bytes", "ir_version", "opsets", "inputs", "outputs", "nodes")
     summary = {key: document[key] for key in keys}
     summary["parameters"] = document["weights"]["parameters"]
-    summary["verified"] = options.verify
+    summary["verified"] = report.verified
+    summary["largest_error"] = report.largest_error
+    summary["notes"] = report.notes
+    summary["dims"] = [asdict(dim) for dim in report.dims]
+    summary["stages"] = report.stages
+    summary["report"] = options.report
     summary["seconds"] = time.perf_counter() - start
     if as_json:
         print_json(summary)
@@ -111,12 +121,55 @@ def _print_summary(summary: dict[str, Any]) -> None:
         f"{duration_text(summary['seconds'])}"
     )
     if summary["verified"]:
-        console.print("  verified: its outputs are those of the original")
+        part = summary["largest_error"]
+        console.print(
+            "  verified: its outputs are those of the original"
+            + (f" (largest error {part:.1%} of what rounding explains)" if part else "")
+        )
     else:
         console.print("  not verified", style="yellow")
+    for note in summary["notes"]:
+        console.print(f"  {printable(note)}", style="yellow", soft_wrap=True)
+    for dim in summary["dims"]:
+        if not dim["is_dynamic"]:
+            text = f"  fixed: axis {dim['axis']} of {dim['input']} at {dim['size']} {dim['reason']}"
+            console.print(printable(text), style="yellow", soft_wrap=True)
     print_values(console, "Inputs", summary["inputs"])
     print_values(console, "Outputs", summary["outputs"])
     console.print(hint(f"try: sardonyx run {printable(summary['file'])} --random"), soft_wrap=True)
+
+
+def _found(source: str, options: ExportOptions) -> tuple[Any, Any]:
+    """What to export, and its example arguments."""
+    if Path(source).suffix == ".pt2":
+        found = _program(source)
+        shapes = options.input_shapes
+        return found, _example_arguments(shapes) if shapes else ()
+    module = _import_file(source.rpartition(":")[0] or source)
+    found, arguments = _object_of(module, source)
+    if options.input_shapes:
+        arguments = _example_arguments(options.input_shapes)
+    elif arguments is None:
+        arguments = _declared_arguments(module)
+    return found, arguments
+
+
+def _program(path: str) -> Any:
+    """The exported program that ``torch.export.save`` wrote."""
+    if not Path(path).is_file():
+        raise missing_file(path)
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        raise InputError(
+            f"{quote(path)} is a file of PyTorch, which is not installed",
+            hint='pip install "sardonyx[torch]"',
+        ) from None
+    try:
+        return torch.export.load(path)
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"{quote(path)} holds no exported program: {reason}") from error
 
 
 def _import_file(path: str) -> Any:

@@ -129,7 +129,7 @@ class Loops(Values):
 
     def copies(self, stmt: For) -> int:
         """How many vectors are in flight."""
-        return self.machine.interleave if _accumulated(stmt) or _is_light(stmt) else 2
+        return self.machine.interleave if _is_light(stmt) else 1
 
     def main_loop(
         self, stmt: For, first: str, last: str, span: int, body: Callable[[], None]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sardonyx.errors import ExportError
+from sardonyx.export.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ __all__ = [
     "Options",
     "exporter_of",
     "ir_version_of",
+    "refuse_unknown",
 ]
 
 DEFAULT_OPSET: Final = 20
@@ -54,7 +57,10 @@ class Options:
     dynamic_axes: Mapping[str, Any] | None = None
     opset_version: int = DEFAULT_OPSET
     verify: bool = True
-    custom_translations: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    weights: Any = None
+    state: str = "constant"
+    custom_translations: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
+    report: Report = field(default_factory=Report)
 
 
 class Exporter(Protocol):
@@ -86,6 +92,37 @@ def exporter_of(model: Any, args: tuple[Any, ...]) -> Exporter:
         )
     exporter: Exporter = import_module(FRAMEWORKS[found])
     return exporter
+
+
+_OF_TORCH: Final = {
+    "f": "the path is the third argument: sardonyx.export(model, args, path)",
+    "do_constant_folding": "run sardonyx.optimize(model) on the result",
+    "optimize": "run sardonyx.optimize(model) on the result",
+    "export_params": "weights are always in the file; external_data=True puts them beside it",
+    "keep_initializers_as_inputs": "weights are not inputs",
+    "training": "models are exported in eval mode",
+    "operator_export_type": "give custom_translations for operators that have no translation",
+    "custom_opsets": "custom_translations={op: sardonyx.export.custom_node(domain, name)} says it",
+    "export_modules_as_functions": "each node's metadata says its module",
+    "autograd_inlining": "autograd functions are always traced through",
+    "dynamo": "the model always comes from torch.export",
+    "fallback": "there is one way to export",
+    "verbose": "use report=",
+    "profile": "report= has the time of each stage",
+    "artifacts_dir": "report= takes a path",
+    "dump_exported_program": "torch.export.save keeps an exported program",
+}
+
+
+def refuse_unknown(arguments: Mapping[str, Any]) -> None:
+    """`TypeError` for keyword arguments that `export` does not have, with what to do instead."""
+    for name in arguments:
+        advice = _OF_TORCH.get(name)
+        if advice is None:
+            known = ["kwargs", "report", *(each.name for each in fields(Options))]
+            close = get_close_matches(name, known, n=1)
+            advice = f"did you mean {close[0]}?" if close else ""
+        raise TypeError(f"export() has no argument {name!r}" + (f": {advice}" if advice else ""))
 
 
 def _framework_of(thing: Any) -> str | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sardonyx.ir.model import Model
     from sardonyx.ir.tensor import Array
 
-__all__ = ["Difference", "compare", "depth_and_width"]
+__all__ = ["Difference", "Measured", "alike", "compare", "depth_and_width", "measure"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,21 @@ class Difference:
         return self.reason
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one output on one set of inputs.
+
+    `largest` is the largest error in the output's own unit, `allowed` what rounding explains;
+    `note` says why numbers were not compared, where they were not.
+    """
+
+    inputs: str
+    output: str
+    largest: float
+    allowed: float
+    note: str = ""
+
+
 def depth_and_width(model: Model) -> tuple[int, int]:
     """How many nodes errors can add up over, and the longest sum in a weight's product."""
     width = 1
@@ -42,7 +57,13 @@ def depth_and_width(model: Model) -> tuple[int, int]:
 
 
 def compare(expected: Array, found: Array, depth: int, width: int) -> Difference | None:
-    """None where `found` is `expected` but for rounding.
+    """None where `found` is `expected` but for rounding; see `measure`."""
+    difference = measure(expected, found, depth, width)
+    return difference if difference.reason else None
+
+
+def measure(expected: Array, found: Array, depth: int, width: int) -> Difference:
+    """How far `found` is from `expected`; the reason is empty where rounding explains it.
 
     Integers and booleans must be equal. For floating point the error, relative to the largest
     magnitude expected, may be eps * (16 + 4 * sqrt(width)) * sqrt(depth): rounding errors of a sum
@@ -59,7 +80,7 @@ def compare(expected: Array, found: Array, depth: int, width: int) -> Difference
     if not dtype.is_floating:
         wrong = int(np.count_nonzero(expected != found))
         if not wrong:
-            return None
+            return Difference(0, 0, "")
         return Difference(math.inf, 0, f"{wrong} of {expected.size} elements differ")
     wide, other = expected.astype(np.float64), found.astype(np.float64)
     special = ~np.isfinite(wide)
@@ -68,13 +89,26 @@ def compare(expected: Array, found: Array, depth: int, width: int) -> Difference
         return Difference(math.inf, 0, "infinities or NaNs stand in other places")
     error = np.abs(wide - other)[~special]
     if not error.size:
-        return None
+        return Difference(0, 0, "")
     scale = max(float(np.abs(wide[~special]).max()), 1e-3)
     allowed = _eps(dtype) * (16 + 4 * math.sqrt(width)) * math.sqrt(max(depth, 1)) * scale
     largest = float(error.max())
     if largest <= allowed:
-        return None
+        return Difference(largest, allowed, "")
     return Difference(largest, allowed, f"largest error {largest:.3g}, {allowed:.3g} allowed")
+
+
+def alike(expected: Array, found: Array) -> str:
+    """Why `found` cannot be another draw of what `expected` is; empty where it can."""
+    if expected.dtype != found.dtype or expected.shape != found.shape:
+        return (
+            f"expected {expected.dtype}{list(expected.shape)}, got {found.dtype}{list(found.shape)}"
+        )
+    if dtypes.from_numpy(expected.dtype).is_floating:
+        finite = np.isfinite(expected.astype(np.float64)).all()
+        if finite and not np.isfinite(found.astype(np.float64)).all():
+            return "infinities or NaNs where the module gives none"
+    return ""
 
 
 def _eps(dtype: DType) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sardonyx.ir.graph import Graph
     from sardonyx.ir.model import Function, Model
     from sardonyx.ir.node import Attribute, Node
+    from sardonyx.ir.tensor import Array
     from sardonyx.ir.value import Value
     from sardonyx.ops.operator import Operator
 
@@ -34,17 +35,23 @@ def infer(
     model: Model,
     *,
     shapes: Mapping[str, Sequence[int | Dim | None]] | None = None,
+    known: Mapping[Value, Array] | None = None,
+    first: int = 0,
     limits: Limits = DEFAULT,
 ) -> Inference:
     """Infer types and shapes of every value in the main graph and its subgraphs.
 
-    `shapes` gives shapes of inputs that the file leaves open. Nothing is raised for a model
-    that does not fit together: that is what `Inference.problems` lists. Functions and loops
-    that make a model far larger than its file are followed only so far.
+    `shapes` gives shapes of inputs that the file leaves open, `known` the contents of values that
+    nodes compute. Symbols that inference makes are numbered from `first` on.
+
+    Nothing is raised for a model that does not fit together: that is what `Inference.problems`
+    lists. Functions and loops that make a model far larger than its file are followed only so far.
 
     Raises `LimitError` past the deadline that `limits` sets, if any.
     """
     driver = _Driver(model, limits)
+    driver.known = known or {}
+    driver.naming.made = first
     driver.enter(model.graph, shapes or {})
     with enforced(folding_limits(limits)):
         try:
@@ -114,6 +121,7 @@ class _Driver:
         self.spent = False
         self.naming = Naming()
         self.found = Inference(origins=self.naming.origins)
+        self.known: Mapping[Value, Array] = {}
         self.depth = 0
         self.expanded = 0
         self.quiet = 0
@@ -160,6 +168,8 @@ class _Driver:
                 results = [*results, *[UNKNOWN] * (len(outputs) - len(results))]
             for value, fact in zip(outputs, results, strict=False):
                 facts[value] = self._settled(value, fact, node)
+                if value in self.known:
+                    facts[value] = Fact.constant(self.known[value])
 
     def _count(self) -> None:
         """Count a node against the budget; what it then raises ends the whole inference."""

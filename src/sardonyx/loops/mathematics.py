@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from sardonyx.loops.expr import Expr
 
 __all__ = [
+    "enlarged_exp",
     "erf",
     "exp",
+    "exp_of_nonpositive",
     "expm1",
     "gelu",
     "gelu_tanh",
@@ -36,6 +38,9 @@ _LOG2_E: Final = 1.4426950408889634
 _LN2_HIGH: Final = 0.693145751953125
 _LN2_LOW: Final = 1.42860682030941723212e-6
 _ROUND: Final = 12582912.0  # 1.5 * 2**23: adding it rounds to an integer, held in the low bits
+_ROUND_BITS: Final = 0x4B400000
+_BIAS: Final = 127
+ENLARGED: Final = 64
 
 
 def f(value: float) -> Expr:
@@ -56,20 +61,34 @@ def _single(x: Expr) -> None:
         raise NotLowered(f"transcendental functions of {x.dtype}")
 
 
-def _reduced(x: Expr) -> tuple[Expr, Expr, Expr]:
-    """The integer n and r with x = n * ln(2) + r, and the bits of n's rounding."""
-    shifted = apply("fma", x, f(_LOG2_E), f(_ROUND))
-    n = apply("sub", shifted, f(_ROUND))
+def _reduced(x: Expr, bias: int) -> tuple[Expr, Expr]:
+    """An INT32 whose low bits are n + bias, and r, with x = n * ln(2) + r for an integer n."""
+    rounding = f(_ROUND + bias)
+    shifted = apply("fma", x, f(_LOG2_E), rounding)
+    n = apply("sub", shifted, rounding)
     r = apply("fma", n, f(-_LN2_HIGH), x)
     r = apply("fma", n, f(-_LN2_LOW), r)
-    integer = apply("sub", apply("bits", shifted, dtype=INT32), const(0x4B400000, INT32))
-    return integer, r, n
+    return apply("bits", shifted, dtype=INT32), r
 
 
 def _power_less_one(r: Expr) -> Expr:
     """Power of e, less 1: e**r - 1 for abs(r) <= ln(2) / 2."""
-    rest = polynomial(r, _EXP)
-    return apply("fma", apply("mul", r, r), rest, r)
+    square, rest = _tail(r)
+    return apply("fma", square, rest, r)
+
+
+def _power(r: Expr) -> Expr:
+    """Power of e, for abs(r) <= ln(2) / 2."""
+    square, rest = _tail(r)
+    return apply("fma", square, rest, apply("add", r, f(1.0)))
+
+
+def _tail(r: Expr) -> tuple[Expr, Expr]:
+    """The square of r and (e**r - 1 - r) / r**2, in fewer steps after another than Horner's."""
+    fourth, third, second, first, constant = map(f, _EXP)
+    square = apply("mul", r, r)
+    high = apply("fma", fourth, square, apply("fma", third, r, second))
+    return square, apply("fma", high, square, apply("fma", first, r, constant))
 
 
 def exp(x: Expr) -> Expr:
@@ -78,22 +97,43 @@ def exp(x: Expr) -> Expr:
         return doubles.exp(x)
     _single(x)
     x = apply("max", apply("min", x, f(89.0)), f(-104.0))
-    integer, r, _ = _reduced(x)
-    return scaled(apply("add", _power_less_one(r), f(1.0)), integer)
+    biased, r = _reduced(x, 2 * _BIAS)
+    return _scaled(_power(r), biased)
 
 
-def scaled(value: Expr, n: Expr) -> Expr:
-    """Scaled by 2**n for INT32 n, in two steps: denormal and infinite results are right."""
-    half = apply("shr", n, const(1, INT32))
-    rest = apply("sub", n, half)
-    for part in (half, rest):
+def exp_of_nonpositive(x: Expr) -> Expr:
+    """`exp` of x <= 0, in fewer steps."""
+    if x.dtype is DOUBLE:
+        return doubles.exp(x)
+    return apply("mul", enlarged_exp(x), f(2.0**-ENLARGED))
+
+
+def enlarged_exp(x: Expr) -> Expr:
+    """2**ENLARGED * e**x of x <= 0, for ratios: of all below -104 as of -104."""
+    _single(x)
+    value, power = _parts(apply("max", x, f(-104.0)), ENLARGED)
+    return apply("mul", value, power)
+
+
+def _parts(x: Expr, exponent: int) -> tuple[Expr, Expr]:
+    """Two factors of 2**exponent * e**x: e**r, and a power of 2, which is a normal number."""
+    biased, r = _reduced(x, _BIAS + exponent)
+    return _power(r), _power_of_two(biased)
+
+
+def _scaled(value: Expr, biased: Expr) -> Expr:
+    """Scaled by 2**n in two steps, so that denormal and infinite results are right.
+
+    `biased` is an INT32 with n + 254 in its low bits.
+    """
+    half = apply("shr", biased, const(1, INT32))
+    for part in (half, apply("sub", biased, half)):
         value = apply("mul", value, _power_of_two(part))
     return value
 
 
-def _power_of_two(n: Expr) -> Expr:
-    """2**n for INT32 n from -126 to 127, made of its bits."""
-    biased = apply("add", n, const(127, INT32))
+def _power_of_two(biased: Expr) -> Expr:
+    """2**n of an INT32 with n + 127 in its low nine bits."""
     return apply("bits", apply("shl", biased, const(23, INT32)), dtype=FLOAT)
 
 
@@ -103,11 +143,12 @@ def expm1(x: Expr) -> Expr:
         return doubles.expm1(x)
     _single(x)
     held = apply("max", apply("min", x, f(89.0)), f(-20.0))
-    integer, r, _ = _reduced(held)
+    biased, r = _reduced(held, 2 * _BIAS)
     less_one = _power_less_one(r)
-    factor = _power_of_two(apply("min", integer, const(127, INT32)))
+    most = const(_ROUND_BITS + 2 * _BIAS + 127, INT32)
+    factor = _power_of_two(apply("sub", apply("min", biased, most), const(_BIAS, INT32)))
     small = apply("fma", factor, less_one, apply("sub", factor, f(1.0)))
-    large = scaled(apply("add", less_one, f(1.0)), integer)
+    large = _scaled(apply("add", less_one, f(1.0)), biased)
     return apply("copysign", select(apply("lt", f(20.0), held), large, small), x)
 
 
@@ -147,19 +188,22 @@ def log1p(x: Expr) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + exp(-x)), of negative x as exp(x) / (1 + exp(x)), which can be denormal."""
+    """1 / (1 + exp(-x)), with numerator and denominator made smaller, so that none overflows.
+
+    Above 40 the result is 1, below -104 it is 0.
+    """
     if x.dtype is DOUBLE:
         return doubles.sigmoid(x)
     _single(x)
-    decay = exp(apply("neg", apply("abs", x)))
-    share = apply("div", f(1.0), apply("add", f(1.0), decay))
-    return select(apply("lt", x, f(0.0)), apply("mul", decay, share), share)
+    held = apply("max", apply("min", x, f(40.0)), f(-104.0))
+    value, power = _parts(apply("neg", held), -ENLARGED)
+    return apply("div", f(2.0**-ENLARGED), apply("fma", value, power, f(2.0**-ENLARGED)))
 
 
 def softplus(x: Expr) -> Expr:
     """log(1 + exp(x)), without overflow."""
     _single(x)
-    decay = log1p(exp(apply("neg", apply("abs", x))))
+    decay = log1p(exp_of_nonpositive(apply("neg", apply("abs", x))))
     return apply("add", apply("max", x, f(0.0)), decay)
 
 
@@ -171,7 +215,9 @@ def tanh(x: Expr) -> Expr:
     square = apply("mul", x, x)
     near = apply("fma", apply("mul", square, x), polynomial(square, _TANH), x)
     size = apply("abs", x)
-    under = apply("add", exp(apply("add", size, size)), f(1.0))
+    held = apply("min", size, f(20.0))
+    value, power = _parts(apply("add", held, held), 0)
+    under = apply("fma", value, power, f(1.0))
     far = apply("sub", f(1.0), apply("div", f(2.0), under))
     return apply("copysign", select(apply("lt", size, f(0.55)), near, far), x)
 
@@ -182,7 +228,7 @@ def erf(x: Expr) -> Expr:
     square = apply("mul", x, x)
     near = apply("mul", x, polynomial(square, _ERF))
     size = apply("min", apply("abs", x), f(3.95))
-    far = apply("sub", f(1.0), exp(polynomial(size, _LOG_ERFC)))
+    far = apply("sub", f(1.0), exp_of_nonpositive(polynomial(size, _LOG_ERFC)))
     return select(apply("lt", size, f(0.92)), near, apply("copysign", far, x))
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "Reduction",
     "Source",
     "Steps",
+    "Temporary",
     "View",
     "Window",
 ]
@@ -292,6 +293,15 @@ class Pieces:
     nests: tuple[Nest | Steps | Convolution, ...]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Temporary:
+    """A buffer that no value of the model stands for."""
+
+    name: str
+    dtype: DType
+    shape: Shape
+
+
 Definition: TypeAlias = Nest | View | Contraction | Convolution | Chain | Pieces | Steps
 
 
@@ -345,7 +355,7 @@ class Lowering:
     """Writes definitions. Axes have names that are unique within one definition.
 
     `outputs` are the types and shapes of what is defined, `results` the buffers that it goes to,
-    which `Steps` name.
+    which `Steps` name. `temporaries` are what the rule defines besides.
     """
 
     def __init__(
@@ -354,12 +364,19 @@ class Lowering:
         self.outputs = list(outputs)
         self.results = tuple(results)
         self.required: list[DimLike] = []
+        self.temporaries: list[tuple[Temporary, Definition]] = []
         self._count = 0
 
     def require_equal(self, a: DimLike, b: DimLike) -> None:
         """What is written is right only for runs in which the sizes `a` and `b` are equal."""
         if not known_equal(a, b):
             self.required += [a - b, b - a]
+
+    def define(self, name: str, definition: Definition) -> Source:
+        """A value of the rule's own, computed before the outputs."""
+        found = Temporary(name, definition.dtype, definition.shape)
+        self.temporaries.append((found, definition))
+        return Source(found, found.dtype, found.shape)
 
     def axes(self, count: int, prefix: str = "i") -> tuple[Axis, ...]:
         """New axes."""

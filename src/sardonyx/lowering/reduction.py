@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sardonyx.dtypes import FLOAT
 from sardonyx.loops import doubles
 from sardonyx.loops import mathematics as m
 from sardonyx.loops.nest import COMPUTED_AS, Lowering, Nest, NotLowered, Source, widened
@@ -159,8 +160,11 @@ def softmax(k: Lowering, op: Any, x: Source) -> Nest:
         """A step of the standard's function body, which has 16-bit types round there."""
         return cast(cast(value, x.dtype), dtype)
 
+    is_ratio = x.dtype is FLOAT and op.op_type == "Softmax"
+    exp = m.enlarged_exp if is_ratio else m.exp_of_nonpositive
+
     def power(point: tuple[Axis, ...], peak: Ref, *_found: Ref) -> Expr:
-        return rounded(m.exp(rounded(apply("sub", read(point), peak))))
+        return rounded(exp(rounded(apply("sub", read(point), peak))))
 
     def result(point: tuple[Axis, ...], peak: Ref, total: Ref) -> Expr:
         if op.op_type == "LogSoftmax":

@@ -39,6 +39,7 @@ _FAMILIES: Final = (
     "resizing",
     "quantization",
     "rotation",
+    "recurrent",
 )
 _RULES: Final[dict[tuple[str, str], Rule]] = {}
 

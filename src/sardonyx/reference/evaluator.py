@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sardonyx.ir.model import Function, Model
     from sardonyx.ir.node import Attribute, Node
     from sardonyx.ir.value import Value
+    from sardonyx.ops.operator import GraphRun
 
 __all__ = ["Evaluator"]
 
@@ -157,12 +158,18 @@ class Evaluator:
         deadline = None if seconds is None else time.monotonic() + seconds
         return _Run(deadline, cancel, None, Ledger(self._limits.memory_bytes))
 
-    def apply(self, step: Step, get: Callable[[Value], Any], run: _Run) -> Sequence[Any]:
-        """Evaluate one node of the main graph; `get` gives the value of an edge."""
+    def apply(
+        self,
+        step: Step,
+        get: Callable[[Value], Any],
+        run: _Run,
+        graphs: GraphRun | None = None,
+    ) -> Sequence[Any]:
+        """Evaluate one node; `get` gives the value of an edge, `graphs` runs its subgraphs."""
         run.check(self._limits)
         inputs = [None if value is None else get(value) for value in step.node.inputs]
         reach = _Frame(None, _Reach(get))  # type: ignore[arg-type]
-        return self._apply(step, inputs, self._plan, reach, run)
+        return self._apply(step, inputs, self._plan, reach, run, graphs)
 
     def _read_constants(self, graph: Graph) -> None:
         stack = [graph]
@@ -225,13 +232,19 @@ class Evaluator:
             raise error.at(step.node.label)  # noqa: B904
 
     def _apply(
-        self, step: Step, inputs: list[Any], plan: Plan, frame: _Frame, run: _Run
+        self,
+        step: Step,
+        inputs: list[Any],
+        plan: Plan,
+        frame: _Frame,
+        run: _Run,
+        graphs: GraphRun | None = None,
     ) -> Sequence[Any]:
         node = step.node
         try:
             if step.function is not None:
                 return self._call(step.function, node, inputs, plan, run)
-            outputs = self._compute(step, inputs, plan, frame, run)
+            outputs = self._compute(step, inputs, plan, frame, run, graphs)
         except SardonyxError as error:
             raise error.at(node.label)  # noqa: B904
         except MemoryError:
@@ -259,7 +272,15 @@ class Evaluator:
             )
         return tuple(outputs)
 
-    def _compute(self, step: Step, inputs: list[Any], plan: Plan, frame: _Frame, run: _Run) -> Any:
+    def _compute(
+        self,
+        step: Step,
+        inputs: list[Any],
+        plan: Plan,
+        frame: _Frame,
+        run: _Run,
+        graphs: GraphRun | None,
+    ) -> Any:
         operator, schema = step.operator, step.schema
         assert operator is not None
         assert schema is not None
@@ -277,7 +298,7 @@ class Evaluator:
             self._execute(inner_plan, inner, run)
             return [inner.get(value) for value in graph.outputs]
 
-        return operator.reference(run_graph, *arguments)
+        return operator.reference(graphs or run_graph, *arguments)
 
     def _call(
         self, function: Function, node: Node, inputs: list[Any], plan: Plan, run: _Run

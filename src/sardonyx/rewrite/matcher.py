@@ -199,12 +199,15 @@ class _Search:
             orders.append(term.inputs[::-1])
         match = self.match
         match.nodes.append(node)
+        outer = match.named.get(term.name) if term.name else None
         if term.name:
             match.named[term.name] = node
         for inputs in orders:
             yield from self._inputs(inputs, arguments)
         match.nodes.pop()
-        if term.name:
+        if term.name and outer is not None:
+            match.named[term.name] = outer
+        elif term.name:
             del match.named[term.name]
 
     def _inputs(self, terms: Sequence[Term], arguments: Sequence[Value | None]) -> Iterator[None]:

@@ -25,8 +25,9 @@ from sardonyx.runtime.program import Stretch, number
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sardonyx.runtime.compiler import Call
+    from sardonyx.runtime.compilation import Call
     from sardonyx.runtime.roofline import Roofline
+    from sardonyx.runtime.scope import Scope
     from sardonyx.runtime.session import Session
     from sardonyx.schedule.finish import Launch
 
@@ -189,22 +190,27 @@ class _Watched(CompiledModel):
         self._fast = None
         self._recent = None
         self._prepared = OrderedDict()
+        self._entered = OrderedDict()
         self._plain: Callable[[int], int] = self._native
         self._native = self._launch_by_launch
         self._code = 0
         self._stretch_now: tuple[Stretch, Mapping[str, int]] | None = None
 
-    def _stretch(
-        self, stretch: Stretch, values: Any, env: Mapping[str, int], frame: Any, check: Any
-    ) -> None:
-        self._stretch_now = stretch, dict(env)
-        super()._stretch(stretch, values, env, frame, check)
+    def _stretch(self, stretch: Stretch, scope: Scope, frame: Any, check: Any) -> None:
+        self._stretch_now = stretch, dict(scope.env)
+        super()._stretch(stretch, scope, frame, check)
 
-    def _call(self, call: Call, values: Any, env: Any, run: Any) -> None:
+    def _call(self, call: Call, scope: Scope, run: Any, frame: Any, check: Any) -> None:
+        if call.bodies:
+            super()._call(call, scope, run, frame, check)
+            return
         start = time.perf_counter()
-        super()._call(call, values, env, run)
+        super()._call(call, scope, run, frame, check)
         seconds = time.perf_counter() - start
-        self.records.append(_Record(call, None, env, start, seconds))
+        self.records.append(_Record(call, None, scope.env, start, seconds))
+
+    def _repeated(self, call: Call, scope: Scope, frame: Any, check: Any) -> None:
+        return None
 
     def _launch_by_launch(self, address: int) -> int:
         assert self._stretch_now is not None
@@ -247,7 +253,7 @@ def profile(
             hint="make it with compile=True",
         )
     session.run(None, feeds)
-    arrays = {name: np.ascontiguousarray(feed) for name, feed in feeds.items()}
+    arrays = {name: np.asarray(feed, order="C") for name, feed in feeds.items()}
     watched = _Watched(compiled)
     runs: list[list[_Record]] = []
     begin = time.perf_counter()

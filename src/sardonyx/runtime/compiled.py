@@ -8,6 +8,7 @@ they are, which looks into them whether they are what was prepared for.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sardonyx.codegen.runner import ARRAY_WORDS, Control
-from sardonyx.dims import Dim, symbols
-from sardonyx.errors import ExecutionError, quote
-from sardonyx.limits import active, enforced, exceeded
-from sardonyx.runtime.compiler import Call, Compilation, compile_graph
+from sardonyx.errors import ExecutionError, LimitError, SardonyxError
+from sardonyx.limits import enforced
+from sardonyx.runtime.compilation import Call, Compilation
+from sardonyx.runtime.compiler import compile_graph
+from sardonyx.runtime.control import repeat
+from sardonyx.runtime.outputs import POOLED_FROM, Outputs
 from sardonyx.runtime.program import (
     HELD,
     RUN,
@@ -29,22 +32,28 @@ from sardonyx.runtime.program import (
     SizesDiffer,
     Stretch,
     address_of,
-    number,
+    alignment,
+    usable,
 )
+from sardonyx.runtime.scope import Scope
 from sardonyx.runtime.threads import resolve
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping, Sequence
 
+    from sardonyx.ir.graph import Graph
     from sardonyx.ir.model import Model
-    from sardonyx.ir.value import Value
     from sardonyx.limits import Limits
     from sardonyx.reference import Evaluator
+
+    _Entered = tuple[Compilation, dict[str, int], dict[Any, tuple[int, ...]], bool]
 
 __all__ = ["CompiledModel", "SizesDiffer"]
 
 KEPT_SIZES: Final = 64
+_FEW: Final = 64
+"""Integers of an input, up to which what they are may decide sizes: more than inference names."""
 HELD_UNTIL: Final = 20_000
 """Nanoseconds up to which a run keeps the interpreter's lock."""
 WATCHED_SLICE: Final = 2_000_000
@@ -66,6 +75,7 @@ class _Prepared:
     rows: Any
     fixed: tuple[tuple[int, int], ...]
     outputs: tuple[tuple[tuple[int, ...], Any], ...]
+    empty: Callable[[tuple[int, ...], Any], Any]
     results: tuple[tuple[int, Any], ...] | None
     call: Callable[[int], int]
     count: int
@@ -92,6 +102,15 @@ class _Fast(Frame):
         self.prepared = prepared
 
 
+def _sizes_of(given: Any) -> Any:
+    """What sizes follow from of a fed array: its shape, and few integers; None where more may."""
+    if type(given) is not _ARRAY:
+        return None
+    if given.dtype.kind in "iu" and given.size <= _FEW:
+        return given.shape, given.tobytes()
+    return given.shape
+
+
 class CompiledModel:
     """Runs the steps of a `Compilation`. Safe to use from several threads.
 
@@ -114,17 +133,15 @@ class CompiledModel:
             model, dict(evaluator.constants), limits, strict=strict
         )
         self._graph = model.graph
-        self._required = [
-            (dim, {str(name) for name in symbols(dim)} if isinstance(dim, Dim) else set())
-            for dim in self.compilation.required
-        ]
         self._native = RUN(self.compilation.run_address)
         self._native_held = HELD(self.compilation.run_address)
         self._frames: list[Frame] = []
+        self._outputs = Outputs()
         self._fast_frames: list[_Fast] = []
         self._fast = self._single_stretch() if _LOOKS_INTO_ARRAYS else None
         self._prepared: OrderedDict[tuple[tuple[int, ...], ...], _Prepared] = OrderedDict()
         self._recent: _Prepared | None = None
+        self._entered: OrderedDict[tuple[Any, ...], _Entered] = OrderedDict()
 
     def run(
         self, feeds: Mapping[str, Any], cancel: threading.Event | None = None
@@ -194,7 +211,7 @@ class CompiledModel:
                 place += ARRAY_WORDS
             outputs = []
             for shape, dtype in prepared.outputs:
-                array = _EMPTY(shape, dtype)
+                array = prepared.empty(shape, dtype)
                 rows[place] = id(array)
                 place += ARRAY_WORDS
                 outputs.append(array)
@@ -223,29 +240,29 @@ class CompiledModel:
         return found
 
     def _run_fast(self, feeds: Mapping[str, Any], check: Callable[[], None] | None) -> list[Any]:
-        usable = {}
+        arranged = {}
         for value in self._graph.inputs:
             given = feeds.get(value.name)
             fact = self.compilation.facts[value]
             if given is None or fact.dtype is None:
                 raise SizesDiffer
-            usable[value.name] = _usable(given, fact.dtype.numpy)
-        arrays = list(usable.values())
+            arranged[value.name] = usable(given, fact.dtype.numpy)
+        arrays = list(arranged.values())
         key = tuple(array.shape for array in arrays)
         prepared = self._prepared.get(key)
         if prepared is None:
-            env: dict[str, int] = {}
+            scope = Scope(self.compilation)
             for value, array in zip(self._graph.inputs, arrays, strict=True):
-                self._bind(value, array, env)
+                scope.bind(value, array)
             with enforced(self._limits):
-                self._look_at_sizes(env)
-                prepared = self._prepare(env, arrays)
+                scope.look_at_sizes()
+                prepared = self._prepare(scope, arrays)
             self._prepared[key] = prepared
             while len(self._prepared) > KEPT_SIZES:
                 self._prepared.popitem(last=False)
         if self._limits.seconds is None:
             self._recent = prepared
-        found = self._execute(prepared, usable, check)
+        found = self._execute(prepared, arranged, check)
         if found is None:
             raise SizesDiffer
         return found
@@ -269,10 +286,10 @@ class CompiledModel:
             value = self.compilation.aliases[value]
         return value
 
-    def _prepare(self, env: Mapping[str, int], arrays: Sequence[Any]) -> _Prepared:
+    def _prepare(self, scope: Scope, arrays: Sequence[Any]) -> _Prepared:
         stretch = self._fast
         assert stretch is not None
-        layout = stretch.layout(env)
+        layout = stretch.layout(scope.env)
         outputs = [(layout.shapes[b.key], b.dtype.numpy) for b in stretch.outputs]
         spare = len(stretch.slots)
         slots = [stretch.slots.get(value, spare) for value in self._graph.inputs]
@@ -282,12 +299,12 @@ class CompiledModel:
         for slot, (shape, dtype) in zip(slots, described, strict=True):
             sizes = np.array((*shape, 0), np.int64)
             held += [sizes, dtype]
-            mask = _alignment(dtype) - 1
+            mask = alignment(dtype) - 1
             rows += [0, slot, id(dtype), len(shape) | mask << 32, address_of(sizes)]
         fixed = []
         for buffer in stretch.inputs:
             if buffer.key not in self._graph.inputs:
-                array = _usable(self._value(buffer.key, {}, env), buffer.dtype.numpy)
+                array = usable(scope.value(buffer.key), buffer.dtype.numpy)
                 held.append(array)
                 fixed.append((stretch.slots[buffer.key], address_of(array)))
         known = [*self._graph.inputs, *(buffer.key for buffer in stretch.outputs)]
@@ -296,27 +313,24 @@ class CompiledModel:
         for value in self._graph.outputs:
             root = self._storage(value)
             if root not in order:
-                results.append((-1, self._value(value, {}, env)))
+                results.append((-1, scope.value(value)))
             else:
-                results.append((order[root], None if root is value else self._shape(value, env)))
+                results.append((order[root], None if root is value else scope.shape(value)))
         plain = [(number, None) for number in range(len(arrays), len(known))]
         is_short = layout.nanoseconds < HELD_UNTIL
+        is_large = any(math.prod(shape) * dtype.itemsize >= POOLED_FROM for shape, dtype in outputs)
         return _Prepared(
             layout,
             tuple(value.name for value in self._graph.inputs),
             np.array(rows, np.int64),
             tuple(fixed),
             tuple(outputs),
+            self._outputs.empty if is_large else _EMPTY,
             None if results == plain else tuple(results),
             self._native_held if is_short else self._native,
             len(stretch.launches),
             tuple(held),
         )
-
-    def _shape(self, value: Any, env: Mapping[str, int]) -> tuple[int, ...]:
-        fact = self.compilation.facts[value]
-        assert fact.shape is not None
-        return tuple(number(dim, env) for dim in fact.shape if dim is not None)
 
     def _fault(self, stretch: Stretch | None, code: int) -> ExecutionError:
         place = None if stretch is None else stretch.launches[-2 - code].label
@@ -329,8 +343,7 @@ class CompiledModel:
         self, feeds: Mapping[str, Any], run: Any, check: Callable[[], None] | None
     ) -> dict[str, Any]:
         """All outputs by name, step by step."""
-        env: dict[str, int] = {}
-        values: dict[Any, Any] = {}
+        scope = Scope(self.compilation)
         for value in self._graph.inputs:
             given = feeds.get(value.name)
             if given is None:
@@ -339,124 +352,134 @@ class CompiledModel:
                 continue
             if value.const is not None:
                 raise SizesDiffer  # an overridden initializer is not what was compiled
-            values[value] = given
-            self._bind(value, given, env)
+            scope.values[value] = given
         try:
             frame = self._frames.pop()
         except IndexError:
             frame = Frame()
         try:
             with np.errstate(all="ignore"), enforced(self._limits):
-                for step in self.compilation.steps:
-                    if isinstance(step, Call):
-                        self._call(step, values, env, run)
-                    else:
-                        self._look_at_sizes(env)
-                        self._stretch(step, values, env, frame, check)
-                self._look_at_sizes(env)
+                self._enter(scope)
+                self._steps(scope, run, frame, check)
         finally:
             self._frames.append(frame)
-        return {value.name: self._value(value, values, env) for value in self._graph.outputs}
+        return {value.name: scope.value(value) for value in self._graph.outputs}
 
-    def _bind(self, value: Value, array: Any, env: dict[str, int]) -> None:
-        """Learn sizes from an array, and hold it against what inference said."""
-        fact = self.compilation.facts.get(value)
-        if fact is None or fact.shape is None or not isinstance(array, np.ndarray):
+    def _enter(self, scope: Scope) -> None:
+        """Learn the sizes of the inputs, and decide on them; those seen last are kept."""
+        key = tuple(map(_sizes_of, scope.values.values()))
+        found = None if None in key else self._entered.get(key)
+        if found is not None:
+            scope.program, env, scope.shapes, scope.is_checked = found
+            scope.env = dict(env)
             return
-        if len(fact.shape) != array.ndim:
-            raise SizesDiffer
-        for dim, size in zip(fact.shape, array.shape, strict=True):
-            self._settle(dim, size, env)
-        if fact.value is not None and fact.value.dtype == object and fact.value.size == array.size:
-            for item, number in zip(fact.value.flat, array.flat, strict=True):
-                if isinstance(item, Dim):
-                    self._settle(item, int(number), env)
+        for value, given in scope.values.items():
+            scope.bind(value, given)
+        scope.resolve()
+        if None in key:
+            return
+        program = scope.program
+        is_whole = not any(isinstance(step, Call) for step in program.steps)
+        if is_whole:
+            scope.look_at_sizes()
+            scope.is_checked = True
+        shapes = scope.shapes if is_whole else {}
+        self._entered[key] = program, dict(scope.env), shapes, is_whole
+        while len(self._entered) > KEPT_SIZES:
+            self._entered.popitem(last=False)
 
-    def _look_at_sizes(self, env: Mapping[str, int]) -> None:
-        """Hold sizes that were taken to agree against each other, as far as they are known."""
-        for dim, names in self._required:
-            if names <= env.keys() and number(dim, env) < 0:
-                raise SizesDiffer
+    def _steps(
+        self, scope: Scope, run: Any, frame: Frame, check: Callable[[], None] | None
+    ) -> None:
+        """Compute the values of `scope`."""
+        scope.resolve()
+        for step in scope.program.steps:
+            if isinstance(step, Call):
+                self._call(step, scope, run, frame, check)
+            else:
+                scope.look_at_sizes()
+                self._stretch(step, scope, frame, check)
+        scope.look_at_sizes()
 
-    def _settle(self, dim: Any, size: int, env: dict[str, int]) -> None:
-        if isinstance(dim, int):
-            if dim != size:
-                raise SizesDiffer
-        elif isinstance(dim, Dim):
-            unknown = [str(name) for name in symbols(dim) if str(name) not in env]
-            if not unknown:
-                if number(dim, env) != size:
-                    raise SizesDiffer
-            elif str(dim) == unknown[0]:
-                env[unknown[0]] = size
-
-    def _value(self, value: Any, values: dict[Any, Any], env: Mapping[str, int]) -> Any:
-        """The array of a value: computed, constant, a view of another, or made of sizes."""
-        if value in values:
-            return values[value]
-        if value in self.compilation.constants:
-            return self.compilation.constants[value]
-        fact = self.compilation.facts.get(value)
-        if value in self.compilation.aliases:
-            source = self._value(self.compilation.aliases[value], values, env)
-            assert fact is not None
-            assert fact.shape is not None
-            shape = [number(dim, env) for dim in fact.shape if dim is not None]
-            return source.reshape(shape)
-        if fact is not None and fact.value is not None and fact.dtype is not None:
-            return _from_sizes(fact.value, fact.dtype.numpy, env)
-        if fact is not None and fact.shape is not None and fact.dtype is not None:
-            shape = [number(dim, env) for dim in fact.shape if dim is not None]
-            if 0 in shape:
-                return np.empty(shape, fact.dtype.numpy)
-        raise ExecutionError(f"value {quote(value.name)} has not been computed")
-
-    def _call(self, call: Call, values: dict[Any, Any], env: dict[str, int], run: Any) -> None:
-        outputs = self._evaluator.apply(
-            call.step, lambda value: self._value(value, values, env), run
-        )
+    def _call(
+        self, call: Call, scope: Scope, run: Any, frame: Frame, check: Callable[[], None] | None
+    ) -> None:
+        outputs = self._repeated(call, scope, frame, check) if call.bodies else None
+        if outputs is None:
+            outputs = self._applied(call, scope, run, frame, check)
         for value, output in zip(call.step.node.outputs, outputs, strict=False):
             if value.name or value.users:
-                values[value] = output
-                self._bind(value, output, env)
+                scope.values[value] = output
+                scope.bind(value, output)
+
+    def _applied(
+        self, call: Call, scope: Scope, run: Any, frame: Frame, check: Callable[[], None] | None
+    ) -> Sequence[Any]:
+        """The outputs of a node, from its reference; its bodies run as they are compiled."""
+
+        def run_graph(graph: Graph, given: Sequence[Any]) -> list[Any]:
+            program = call.bodies.get(graph)
+            if program is None:
+                raise SizesDiffer
+            inner = Scope(program, scope)
+            inner.enter(given)
+            if check is not None:
+                check()
+            self._steps(inner, run, frame, check)
+            return [inner.value(value) for value in graph.outputs]
+
+        graphs = run_graph if call.bodies else None
+        return self._evaluator.apply(call.step, scope.value, run, graphs)
+
+    def _repeated(
+        self, call: Call, scope: Scope, frame: Frame, check: Callable[[], None] | None
+    ) -> Sequence[Any] | None:
+        """The outputs of a loop whose trips are all alike; None for any other node."""
+        native = self._native
+
+        def bind(layout: Layout) -> Any:
+            nonlocal native
+            frame.bind(layout, self.threads)
+            frame.words[Control.BUDGET] = SLICE if check is None else WATCHED_SLICE
+            if layout.nanoseconds < HELD_UNTIL:
+                native = self._native_held
+            table: Any = frame.table
+            return memoryview(table)
+
+        def execute(stretch: Stretch) -> None:
+            code = native(frame.address)
+            if code != len(stretch.launches):
+                code = frame.finish(code, native, check)
+                if code < 0:
+                    raise self._fault(stretch, code)
+            if check is not None:
+                check()
+
+        try:
+            return repeat(call, scope, bind, execute)
+        except SardonyxError as error:
+            raise error.at(call.step.node.label)  # noqa: B904
+        except MemoryError:
+            raise LimitError("out of memory", place=call.step.node.label) from None
 
     def _stretch(
-        self,
-        stretch: Stretch,
-        values: dict[Any, Any],
-        env: Mapping[str, int],
-        frame: Frame,
-        check: Callable[[], None] | None,
+        self, stretch: Stretch, scope: Scope, frame: Frame, check: Callable[[], None] | None
     ) -> None:
-        layout = stretch.layout(env)
+        layout = stretch.layout(scope.env)
         frame.bind(layout, self.threads)
         frame.words[Control.BUDGET] = SLICE if check is None else WATCHED_SLICE
         held = []
         for buffer in stretch.inputs:
-            array = _usable(self._value(buffer.key, values, env), buffer.dtype.numpy)
+            array = usable(scope.value(buffer.key), buffer.dtype.numpy)
             held.append(array)
             frame.table[stretch.slots[buffer.key]] = address_of(array)
         for buffer in stretch.outputs:
-            array = np.empty(layout.shapes[buffer.key], buffer.dtype.numpy)
-            values[buffer.key] = array
+            array = self._outputs.empty(layout.shapes[buffer.key], buffer.dtype.numpy)
+            scope.values[buffer.key] = array
             frame.table[stretch.slots[buffer.key]] = address_of(array)
         code = frame.finish(self._native(frame.address), self._native, check)
         if code < 0:
             raise self._fault(stretch, code)
-
-
-def _usable(value: Any, dtype: Any) -> Any:
-    """`value` as kernels read it: row by row, aligned to its elements."""
-    array = np.ascontiguousarray(value, dtype).reshape(np.shape(value))
-    if array.dtype is not dtype:
-        array = array.view(dtype)
-    return array.copy() if address_of(array) % _alignment(dtype) else array
-
-
-def _alignment(dtype: Any) -> int:
-    """A power of two that addresses of arrays are multiples of."""
-    size: int = dtype.itemsize
-    return size if size and not size & (size - 1) else 1
 
 
 def _looks_into_arrays() -> bool:
@@ -480,19 +503,3 @@ def _looks_into_arrays() -> bool:
 _ARRAY: Final = np.ndarray
 _EMPTY: Final = np.empty
 _LOOKS_INTO_ARRAYS: Final = _looks_into_arrays()
-
-
-def _from_sizes(contents: Any, dtype: Any, env: Mapping[str, int]) -> Any:
-    bound = active().tensor_bytes
-    if contents.size * dtype.itemsize > bound:
-        raise exceeded("tensor_bytes", bound, contents.size * dtype.itemsize)
-    if contents.dtype != object:
-        return contents.astype(dtype, copy=False)
-    found = np.empty(contents.shape, dtype)
-    flat = found.reshape(-1)
-    try:
-        for position, item in enumerate(contents.flat):
-            flat[position] = number(item, env)
-    except OverflowError as error:  # the operators wrap
-        raise SizesDiffer from error
-    return found

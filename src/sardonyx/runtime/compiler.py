@@ -5,83 +5,76 @@
     model ── infer ──▶ facts ── lower ──▶ groups ── fuse ──▶ launches ── LLVM ──▶ stretches
                                   │
                                   └─ not lowered: a `Call` of the operator's reference
+
+The bodies of control flow are compiled in the same way, each to a `Compilation` of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from sardonyx import dtypes
 from sardonyx.codegen.build import addresses_of, runner_library
 from sardonyx.codegen.machine import host
+from sardonyx.codegen.native import CompileError
 from sardonyx.dims import Dim, known_equal, symbols
-from sardonyx.errors import ExecutionError, LimitError
 from sardonyx.infer import infer
 from sardonyx.limits import enforced
-from sardonyx.loops.nest import Lowering, Nest, NotLowered, Source, Steps, View, is_number, reads
+from sardonyx.loops.check import KernelError
+from sardonyx.loops.nest import (
+    Lowering,
+    Nest,
+    NotLowered,
+    Source,
+    Steps,
+    Temporary,
+    View,
+    is_number,
+    reads,
+)
 from sardonyx.lowering import lower
 from sardonyx.ops.bind import lift
+from sardonyx.ops.control import If
 from sardonyx.ops.generate import Constant
 from sardonyx.ops.operator import ControlFlow
 from sardonyx.reference.plan import captured, make_plan
-from sardonyx.runtime.program import Buffer, SizesDiffer, Stretch, run_alone
+from sardonyx.runtime.assembly import Assembly, Lifted, known_shape
+from sardonyx.runtime.compilation import Call, Compilation, Explanation, Fork, captured_by
+from sardonyx.runtime.conditions import condition_of
+from sardonyx.runtime.program import Stretch
 from sardonyx.schedule.chains import join_chains
 from sardonyx.schedule.fuse import Fuser, Group
-from sardonyx.schedule.launches import Launcher, Temporary
+from sardonyx.schedule.launches import Launcher
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator
 
     from sardonyx.dims import DimLike
-    from sardonyx.dtypes import DType
+    from sardonyx.ir.graph import Graph
     from sardonyx.ir.model import Model
+    from sardonyx.ir.node import Node
     from sardonyx.ir.value import Value
     from sardonyx.limits import Limits
     from sardonyx.ops.fact import Fact
     from sardonyx.reference.plan import Step
+    from sardonyx.runtime.conditions import Condition
     from sardonyx.schedule.finish import Launch
 
-__all__ = ["Call", "Compilation", "Explanation", "compile_graph"]
+__all__ = ["compile_graph"]
+
+_DEEPEST: Final = 16
+"""Bodies within bodies up to which they are compiled."""
+_MOST_VARIANTS: Final = 16
+"""Outcomes of conditions, of all that were met, for which programs are compiled."""
+_SYMBOLS: Final = 10**9
+"""Symbols that one inference may make: those of another have other numbers."""
 
 _MOST_AXES = 64
 """NumPy's arrays have no more."""
-
-
-@dataclass(slots=True)
-class Call:
-    """A node whose operator's `reference` runs, or a function or control flow node."""
-
-    step: Step
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What became of one node or group.
-
-    `kind` is ``kernel``, ``view``, ``sizes`` or ``reference``, and `reason` says for the last why.
-    """
-
-    kind: str
-    nodes: tuple[str, ...]
-    reason: str = ""
-    launches: tuple[Launch, ...] = ()
-
-
-@dataclass(slots=True)
-class Compilation:
-    """A model's steps, with what is known when they run."""
-
-    steps: list[Stretch | Call]
-    facts: dict[Value, Fact]
-    aliases: dict[Hashable, Hashable]
-    constants: dict[Value, Any]
-    run_address: int
-    required: tuple[DimLike, ...] = ()
-    explanations: list[Explanation] = field(default_factory=list)
 
 
 def compile_graph(
@@ -92,14 +85,8 @@ def compile_graph(
     With `strict` a product and a sum are rounded one after the other.
     """
     with enforced(limits):
-        return _Compiler(model, constants, limits, strict=strict).compile()
-
-
-def _shape_of(fact: Fact | None) -> tuple[DimLike, ...] | None:
-    shape = None if fact is None else fact.shape
-    if shape is None or any(dim is None for dim in shape):
-        return None
-    return shape  # type: ignore[return-value]
+        whole = _Whole(_Source(model, constants, limits, strict), {})
+        return _Compiler(whole, (model.graph,)).compile()
 
 
 def _owned(array: Any) -> Any:
@@ -116,42 +103,97 @@ def _contents(fact: Fact) -> Iterable[Any]:
     return () if value is None or value.dtype != object else value.reshape(-1).tolist()
 
 
-class _Compiler:
-    def __init__(
-        self, model: Model, constants: dict[Value, Any], limits: Limits, *, strict: bool
-    ) -> None:
-        self.strict = strict
-        self.model = model
-        self.constants = constants
-        self.machine = host()
+def _is_native(program: Compilation) -> bool:
+    """Whether native code runs in `program`, or nothing does at all."""
+    steps = program.steps
+    inner = [body for step in steps if isinstance(step, Call) for body in step.bodies.values()]
+    return not steps or any(isinstance(s, Stretch) for s in steps) or any(map(_is_native, inner))
+
+
+@dataclass(slots=True)
+class _Source:
+    """What is compiled, and how many programs for outcomes of conditions were made of it."""
+
+    model: Model
+    constants: dict[Value, Any]
+    limits: Limits
+    strict: bool
+    variants: int = 0
+
+
+class _Whole:
+    """What is known of a model where the conditions `decisions` have these outcomes.
+
+    `shaping` are the symbols that shapes are made of.
+    """
+
+    def __init__(self, source: _Source, decisions: dict[Value, Any]) -> None:
+        self.source = source
+        self.decisions = decisions
+        self.constants = dict(source.constants)
+        first = source.variants * _SYMBOLS
+        source.variants += 1
+        found = infer(source.model, known=decisions, first=first, limits=source.limits)
         self.facts: dict[Any, Fact] = {
             value: fact if fact.value is None else fact.with_value(_owned(fact.value))
-            for value, fact in infer(model, limits=limits).facts.items()
+            for value, fact in found.facts.items()
         }
-        self.plan = make_plan(model, model.graph, model.opset_imports, {})
-        self.aliases: dict[Hashable, Hashable] = {}
-        self.explanations: list[Explanation] = []
-        self.kept: set[Hashable] = set(model.graph.outputs)
-        self.uses: dict[Hashable, int] = {}
-        self.settled: set[str] = set()
-        self.required: dict[DimLike, None] = {}
         self.shaping = {name for f in self.facts.values() for name in _symbols(f.shape or ())}
-        for value in model.graph.inputs:
+
+
+class _Forked(Exception):  # noqa: N818 - it steers, it is no failure
+    """A condition that sizes decide."""
+
+    def __init__(
+        self, value: Value, shape: tuple[int, ...], label: str, condition: Condition
+    ) -> None:
+        super().__init__()
+        self.value = value
+        self.shape = shape
+        self.label = label
+        self.condition = condition
+
+
+class _Compiler(Assembly):
+    """Compiles the last of `graphs`, which lies in those before it.
+
+    `settled` are the sizes that a run knows when it begins, as far as the graph's inputs and what
+    it captures do not say them. With `forks` a condition that follows from sizes is decided first.
+    """
+
+    def __init__(
+        self,
+        whole: _Whole,
+        graphs: tuple[Graph, ...],
+        settled: Iterable[str] = (),
+        *,
+        forks: bool = True,
+    ) -> None:
+        super().__init__(whole.facts, whole.constants, set(graphs[-1].outputs))
+        self.whole = whole
+        self.graphs = graphs
+        self.graph = graphs[-1]
+        self.forks = forks
+        self.machine = host()
+        self.renamed: set[Value] = set()
+        self.explained: list[Explanation | Compilation] = []
+        self.uses: dict[Hashable, int] = {}
+        self.temporaries: dict[Node, list[tuple[Temporary, Any]]] = {}
+        self.own: set[Value] = set(self.graph.inputs)
+        self.settled = set(settled)
+        self.required: dict[DimLike, None] = {}
+        for value in self.graph.inputs:
             self.settle(self.facts.get(value))
+        self.at_first = frozenset(self.settled)
 
     # -- what is compiled -----------------------------------------------------------------------
 
     def compile(self) -> Compilation:
-        lowered: list[tuple[Step, tuple[Any, ...] | str]] = []
-        for step in self.plan.steps:
-            found: tuple[Any, ...] | str
-            try:
-                found = self.definitions(step)
-            except NotLowered as reason:
-                found = str(reason)
-                for value in step.node.outputs:
-                    self.settle(self.facts.get(value))
-            lowered.append((step, found))
+        """The program of the graph. Raises what making machine code raises."""
+        try:
+            lowered = list(self.lowered(self.graph))
+        except _Forked as fork:
+            return self.forked(fork)
         for step, found in lowered:
             self.note_readers(step, found)
         fuser = Fuser(self.is_kept, lambda value: self.uses.get(value, 0))
@@ -163,6 +205,123 @@ class _Compiler:
         join_chains(fuser.done, self.is_kept)
         return self.assemble(fuser)
 
+    def lowered(self, graph: Graph) -> Iterator[tuple[Step, tuple[Any, ...] | Call]]:
+        """The nodes of `graph` in order, and what each becomes."""
+        model = self.whole.source.model
+        for step in make_plan(model, graph, model.opset_imports, {}).steps:
+            self.own.update(step.node.outputs)
+            branch = self.branch(step)
+            if branch is not None:
+                yield from self.lowered(branch)
+                yield step, tuple(self.renamings(step, branch))
+                continue
+            found: tuple[Any, ...] | Call
+            try:
+                found = self.found(step)
+            except NotLowered as reason:
+                found = Call(step, str(reason))
+            if isinstance(found, Call):
+                for value in step.node.outputs:
+                    self.settle(self.facts.get(value))
+            yield step, found
+
+    # -- control flow ---------------------------------------------------------------------------
+
+    def outcome(self, step: Step) -> bool | None:
+        """What the condition of an If is, where it is known."""
+        condition = step.node.inputs[0] if step.node.inputs else None
+        fact = None if condition is None else self.facts.get(condition)
+        known = None if fact is None else fact.constant_value()
+        return None if known is None or known.size != 1 else bool(known.reshape(-1)[0])
+
+    def branch(self, step: Step) -> Graph | None:
+        """The branch of an If that is always taken."""
+        if not isinstance(step.operator, If):
+            return None
+        outcome = self.outcome(step)
+        if outcome is None:
+            return None
+        graph = step.operator.then_branch if outcome else step.operator.else_branch
+        return graph if len(graph.outputs) == len(step.node.outputs) else None
+
+    def renamings(self, step: Step, branch: Graph) -> Iterator[Any]:
+        """The outputs of an If as those of the branch that is in its place."""
+        for value, result in zip(step.node.outputs, branch.outputs, strict=True):
+            self.renamed.add(value)
+            fact = self.facts.get(value)
+            shape = known_shape(fact)
+            dtype = None if fact is None else fact.dtype
+            if shape is None or dtype is None or not is_number(dtype):
+                self.kept.add(result)
+                self.aliases[value] = result
+                yield None
+            else:
+                yield View(shape, dtype, result)
+
+    def control(self, step: Step) -> Call:
+        """A control flow node whose bodies are compiled."""
+        if len(self.graphs) > _DEEPEST:
+            raise NotLowered(f"control flow within {_DEEPEST} other bodies")
+        is_branch = isinstance(step.operator, If)
+        outcome = self.outcome(step) if is_branch else None
+        if is_branch and outcome is None and self.forks and step.node.inputs:
+            value = step.node.inputs[0]
+            shape = None if value is None else known_shape(self.facts.get(value))
+            if value is not None and shape is not None and set(shape) <= {1}:
+                condition = condition_of(value, self.facts)
+                if condition is not None and condition.symbols() <= self.at_first:
+                    raise _Forked(value, (1,) * len(shape), step.node.label, condition)
+        bodies = {}
+        for graph in step.node.subgraphs():
+            if outcome is None or graph is self.branch(step):
+                forks = self.forks and is_branch
+                inner = _Compiler(self.whole, (*self.graphs, graph), self.settled, forks=forks)
+                bodies[graph] = inner.compile()
+        if not any(_is_native(body) for body in bodies.values()):
+            raise NotLowered("control flow, nothing in it is compiled")
+        return Call(step, "", bodies)
+
+    def forked(self, fork: _Forked) -> Compilation:
+        """A program that decides the condition of `fork` first."""
+        whole, graphs, settled = self.whole, self.graphs, self.at_first
+        outside = captured_by(self.graph)
+
+        def make(outcome: bool) -> Compilation | None:
+            try:
+                return program(outcome)
+            except (CompileError, KernelError) as error:
+                text = f"runs of some sizes go on the NumPy reference: {error}"
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
+                return None
+
+        def program(outcome: bool) -> Compilation:
+            source = whole.source
+            with enforced(source.limits):
+                if source.variants > _MOST_VARIANTS:
+                    return _Compiler(whole, graphs, settled, forks=False).compile()
+                known = np.full(fork.shape, outcome)
+                decided = _Whole(source, {**whole.decisions, fork.value: known})
+                inner = _Compiler(decided, graphs)
+                for other in (*(v for graph in graphs for v in graph.inputs), *outside):
+                    inner.settle(decided.facts.get(other))
+                inner.at_first = frozenset(inner.settled)
+                found = inner.compile()
+                found.is_decided = True
+                return found
+
+        reason = "sizes decide which branch is compiled"
+        return Compilation(
+            self.graph,
+            frozenset(self.own),
+            self.facts,
+            self.constants,
+            runner_library(self.machine).address("sardonyx_run"),
+            explained=[Explanation("control", (fork.label,), reason)],
+            fork=Fork(fork.condition, outside, make),
+        )
+
+    # -- definitions ----------------------------------------------------------------------------
+
     def is_kept(self, value: Hashable) -> bool:
         return value in self.kept
 
@@ -173,7 +332,11 @@ class _Compiler:
         """Note the sizes that a run learns from a value that is fed, or that `reference` made."""
         if fact is None or fact.shape is None:
             return
-        for dim in (*fact.shape, *_contents(fact)):
+        contents = _contents(fact)
+        if len(self.graphs) > 1:
+            # what is another in each trip is data, if it may be
+            contents = [item for item in contents if str(item) in self.whole.shaping]
+        for dim in (*fact.shape, *contents):
             if isinstance(dim, Dim) and [str(name) for name in symbols(dim)] == [str(dim)]:
                 self.settled.add(str(dim))
 
@@ -181,20 +344,24 @@ class _Compiler:
         """Whether a run knows the sizes that `dims` are made of."""
         return _symbols(dims) <= self.settled
 
+    def found(self, step: Step) -> tuple[Any, ...] | Call:
+        """A node's definitions, or the call of it; raises NotLowered with the reason."""
+        if isinstance(step.operator, ControlFlow):
+            return self.control(step)
+        return self.definitions(step)
+
     def definitions(self, step: Step) -> tuple[Any, ...]:
         """The definitions of a node's outputs; raises NotLowered with the reason."""
         operator = step.operator
         if operator is None or step.schema is None:
             raise NotLowered("a call of a function")
-        if isinstance(operator, ControlFlow):
-            raise NotLowered("control flow")
         if isinstance(operator, Constant):
             self.constants[step.node.outputs[0]] = _owned(operator.reference())
             return ()
         outputs = []
         for value in step.node.outputs:
             fact = self.facts.get(value)
-            shape = _shape_of(fact)
+            shape = known_shape(fact)
             if fact is None or fact.dtype is None or shape is None:
                 raise NotLowered(f"the shape of {value.name!r} is decided by data")
             if not self.is_settled(shape):
@@ -202,7 +369,7 @@ class _Compiler:
             if len(shape) > _MOST_AXES:
                 raise NotLowered(f"{value.name!r} has {len(shape)} axes")
             outputs.append((fact.dtype, shape))
-            if (_symbols(_contents(fact)) - self.settled) & self.shaping:
+            if (_symbols(_contents(fact)) - self.settled) & self.whole.shaping:
                 raise NotLowered(f"{value.name!r} decides the shapes of other values")
         if all(self.is_known(value) for value in step.node.outputs):
             return ()
@@ -210,6 +377,7 @@ class _Compiler:
         arranged = operator.arrange(step.schema, inputs, self.lifted, step.attributes)
         k = Lowering(outputs, step.node.outputs)
         found = lower(operator, k, arranged)
+        self.temporaries[step.node] = k.temporaries
         self.required.update(dict.fromkeys(k.required))
         for definition, (dtype, shape) in zip(found, outputs, strict=False):
             agree = len(definition.shape) == len(shape) and all(
@@ -232,7 +400,7 @@ class _Compiler:
 
     def source(self, value: Value) -> Source:
         fact = self.facts.get(value)
-        shape = _shape_of(fact)
+        shape = known_shape(fact)
         if fact is None or fact.dtype is None or shape is None:
             raise NotLowered(f"the shape of {value.name!r} is decided by data")
         contents = fact.value
@@ -244,19 +412,24 @@ class _Compiler:
     def lifted(self, name: str, value: Any) -> Source:
         """An attribute that is an input in the newest form."""
         array = np.asarray(lift(name, value))
-        key = _Lifted(array)
-        self.constants[key] = array  # type: ignore[index]
+        key = Lifted(array)
+        self.constants[key] = array
         return Source(key, dtypes.from_numpy(array.dtype), array.shape, array)
 
-    def note_readers(self, step: Step, found: tuple[Any, ...] | str) -> None:
+    def note_readers(self, step: Step, found: tuple[Any, ...] | Call) -> None:
         """Count who reads which values, and note which must lie in memory."""
-        if isinstance(found, str):
+        if isinstance(found, Call):
             for value in (*step.node.inputs, *captured(step.node)):
                 if value is not None:
                     self.kept.add(value)
             return
-        each: dict[Hashable, set[Hashable]] = {}
+        each: dict[Hashable, set[Hashable]] = {
+            temporary: reads(definition)
+            for temporary, definition in self.temporaries.get(step.node, ())
+        }
         for value, definition in zip(step.node.outputs, found, strict=False):
+            if definition is None:
+                continue
             made = definition.results if isinstance(definition, Steps) else (value,)
             each[made] = reads(definition) - set(made)
         counted = [value for read in each.values() for value in read]
@@ -269,21 +442,25 @@ class _Compiler:
     def schedule_step(
         self,
         step: Step,
-        found: tuple[Any, ...] | str,
+        found: tuple[Any, ...] | Call,
         fuser: Fuser,
     ) -> None:
-        if isinstance(found, str):
+        if isinstance(found, Call):
             for value in (*step.node.inputs, *captured(step.node)):
                 if value is not None:
                     fuser.materialize(value)
-            fuser.done[step.node] = Call(step, found)  # type: ignore[assignment]
-            self.explanations.append(Explanation("reference", (step.node.label,), found))
+            fuser.done[step.node] = found  # type: ignore[assignment]
+            kind = "control" if found.bodies else "reference"
+            self.explained.append(Explanation(kind, (step.node.label,), found.reason))
+            self.explained += found.bodies.values()
             return
         if not found:
-            self.explanations.append(Explanation("sizes", (step.node.label,)))
+            self.explained.append(Explanation("sizes", (step.node.label,)))
             return
+        for temporary, definition in self.temporaries.get(step.node, ()):
+            fuser.add(Group(temporary, definition, [step.node.label]))
         made: set[Hashable] = set()
-        outputs = list(zip(step.node.outputs, found, strict=False))
+        outputs = [pair for pair in zip(step.node.outputs, found, strict=False) if pair[1]]
         # an output that others are made of comes before them
         outputs.sort(key=lambda item: len(reads(item[1]) & ({*step.node.outputs} - {item[0]})))
         for value, definition in outputs:
@@ -313,10 +490,10 @@ class _Compiler:
                 continue
             if isinstance(item.definition, View):
                 self.aliases[item.value] = item.definition.source
-                self.explanations.append(Explanation("view", tuple(item.nodes)))
+                self.explained.append(Explanation("view", tuple(item.nodes)))
                 continue
             made = list(launcher.launches(item))
-            self.explanations.append(Explanation("kernel", tuple(item.nodes), launches=tuple(made)))
+            self.explained.append(Explanation("kernel", tuple(item.nodes), launches=tuple(made)))
             if not runs or isinstance(runs[-1], Call):
                 runs.append([])
             target = runs[-1]
@@ -328,152 +505,21 @@ class _Compiler:
             if isinstance(run, list)
             for launch in run
         }
-        addresses = addresses_of(list(kernels.values()), self.machine, strict=self.strict)
+        addresses = addresses_of(
+            list(kernels.values()), self.machine, strict=self.whole.source.strict
+        )
         run_address = runner_library(self.machine).address("sardonyx_run")
         runs = self.fold(runs, addresses, run_address)
         steps = list(self.stretches(runs, addresses))
         return Compilation(
-            steps,
+            self.graph,
+            frozenset(self.own),
             self.facts,
-            self.aliases,
             self.constants,
             run_address,
-            tuple(self.required),
-            self.explanations,
+            steps,
+            self.aliases,
+            frozenset(self.renamed),
+            tuple((dim, frozenset(_symbols([dim]))) for dim in self.required),
+            self.explained,
         )
-
-    def fold(
-        self, runs: Sequence[list[Launch] | Call], addresses: dict[str, int], run_address: int
-    ) -> list[list[Launch] | Call]:
-        """Run what depends on constants alone, packing of weights mostly, once and now."""
-        fixed: set[Hashable] = set(self.constants)
-        folded: list[Launch] = []
-        rest: list[list[Launch] | Call] = []
-        writers: dict[Hashable, int] = {}
-        for run in runs:
-            for launch in run if isinstance(run, list) else ():
-                for buffer in launch.outputs:
-                    writers[self.storage(buffer)] = writers.get(self.storage(buffer), 0) + 1
-        for run in runs:
-            if isinstance(run, Call):
-                rest.append(run)
-                continue
-            kept = []
-            for launch in run:
-                buffers = {self.storage(buffer) for buffer in launch.buffers}
-                outputs = {self.storage(buffer) for buffer in launch.outputs}
-                if buffers - outputs <= fixed and not launch.symbols():
-                    folded.append(launch)
-                    for buffer in outputs:
-                        writers[buffer] -= 1
-                        if not writers[buffer]:
-                            fixed.add(buffer)
-                else:
-                    kept.append(launch)
-            rest.append(kept)
-        try:
-            self.evaluate(folded, addresses, run_address)
-        except (LimitError, ExecutionError, SizesDiffer):
-            return list(runs)  # each run fails, with its place, not the making of the session
-        return rest
-
-    def evaluate(self, launches: list[Launch], addresses: dict[str, int], run_address: int) -> None:
-        """Run `launches`, which read constants only, and keep what they write."""
-        if not launches:
-            return
-        resolved = [self.resolved(launch) for launch in launches]
-        made = dict.fromkeys(buffer for launch in resolved for buffer in launch.outputs)
-        read = dict.fromkeys(buffer for launch in resolved for buffer in launch.buffers)
-        outputs = [self.described(buffer) for buffer in made]
-        constants = [(b, self.constants[b]) for b in read if b not in made]  # type: ignore[index]
-        stretch = Stretch(resolved, addresses, [], outputs, [], constants)
-        arrays = run_alone(stretch, run_address)
-        for buffer, array in arrays.items():
-            self.constants[buffer] = array  # type: ignore[index]
-
-    def resolved(self, launch: Launch) -> Launch:
-        """`launch` with views replaced by what they are views of."""
-        return replace(
-            launch,
-            buffers=tuple(map(self.storage, launch.buffers)),
-            outputs=tuple(map(self.storage, launch.outputs)),
-        )
-
-    def storage(self, buffer: Hashable) -> Hashable:
-        """The value whose memory `buffer` is."""
-        while buffer in self.aliases:
-            buffer = self.aliases[buffer]
-        return buffer
-
-    def shape_of(self, buffer: Any) -> tuple[DimLike, ...]:
-        if isinstance(buffer, _Lifted):
-            lifted: tuple[int, ...] = buffer.array.shape
-            return lifted
-        shape = _shape_of(self.facts[buffer])
-        assert shape is not None
-        return shape
-
-    def dtype_of(self, buffer: Any) -> DType:
-        if isinstance(buffer, _Lifted):
-            return dtypes.from_numpy(buffer.array.dtype)
-        dtype = self.facts[buffer].dtype
-        assert dtype is not None
-        return dtype
-
-    def stretches(
-        self, runs: Sequence[list[Launch] | Call], addresses: dict[str, int]
-    ) -> Iterator[Stretch | Call]:
-        resolved: list[list[Launch] | Call] = [
-            run if isinstance(run, Call) else [self.resolved(launch) for launch in run]
-            for run in runs
-        ]
-        numbered = [(n, run) for n, run in enumerate(resolved) if isinstance(run, list)]
-        made_in: dict[Hashable, int] = {}
-        for number, run in numbered:
-            for buffer in (buffer for launch in run for buffer in launch.outputs):
-                made_in.setdefault(buffer, number)
-        outside = {self.storage(value) for value in self.kept}
-        for number, run in numbered:
-            read = (buffer for launch in run for buffer in launch.buffers)
-            outside.update(buffer for buffer in read if made_in.get(buffer, number) != number)
-        for number, item in enumerate(resolved):
-            if isinstance(item, Call):
-                yield item
-            elif item:
-                mine = {buffer for buffer, where in made_in.items() if where == number}
-                yield self.stretch(item, addresses, mine, outside)
-
-    def stretch(
-        self,
-        run: Sequence[Launch],
-        addresses: dict[str, int],
-        mine: set[Hashable],
-        outside: set[Hashable],
-    ) -> Stretch:
-        """The launches `run`, which make the buffers `mine`, as one native call.
-
-        Those of them in `outside` are read elsewhere too.
-        """
-        inputs, outputs, inside, constants = [], [], [], []
-        for buffer in dict.fromkeys(buffer for launch in run for buffer in launch.buffers):
-            if buffer in self.constants:
-                constants.append((buffer, self.constants[buffer]))
-            elif buffer not in mine:
-                inputs.append(self.described(buffer))
-            elif buffer in outside:
-                outputs.append(self.described(buffer))
-            else:
-                inside.append(self.described(buffer))
-        return Stretch(run, addresses, inputs, outputs, inside, constants)
-
-    def described(self, buffer: Any) -> Buffer:
-        if isinstance(buffer, Temporary):
-            return Buffer(buffer, buffer.dtype, buffer.shape)
-        return Buffer(buffer, self.dtype_of(buffer), self.shape_of(buffer))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Lifted:
-    """A constant made of an attribute."""
-
-    array: Any

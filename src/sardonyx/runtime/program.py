@@ -41,7 +41,9 @@ __all__ = [
     "SizesDiffer",
     "Stretch",
     "address_of",
+    "alignment",
     "run_alone",
+    "usable",
 ]
 
 KEPT_LAYOUTS: Final = 64
@@ -105,6 +107,20 @@ def address_of(array: Any) -> int:
 def aligned(array: Any) -> int:
     """The first address in `array` that is a multiple of `ALIGNMENT`."""
     return -(-address_of(array) // ALIGNMENT) * ALIGNMENT
+
+
+def alignment(dtype: Any) -> int:
+    """A power of two that addresses of arrays are multiples of."""
+    size: int = dtype.itemsize
+    return size if size and not size & (size - 1) else 1
+
+
+def usable(value: Any, dtype: Any) -> Any:
+    """`value` as kernels read it: row by row, aligned to its elements."""
+    array = np.ascontiguousarray(value, dtype).reshape(np.shape(value))
+    if array.dtype is not dtype:
+        array = array.view(dtype)
+    return array.copy() if address_of(array) % alignment(dtype) else array
 
 
 @dataclass(slots=True, eq=False)

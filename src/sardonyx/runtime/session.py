@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sardonyx.ir.value import Value
+    from sardonyx.runtime.compilation import Explanation
     from sardonyx.runtime.compiled import CompiledModel
-    from sardonyx.runtime.compiler import Explanation
 
 __all__ = ["NodeArg", "Session"]
 

@@ -9,7 +9,16 @@ from sardonyx.dims import substitute as put
 from sardonyx.dims import symbol
 from sardonyx.kernels import attention, conv, matmul, windows
 from sardonyx.loops.expr import Load, coefficient, index, loads, substitute
-from sardonyx.loops.nest import Chain, Contraction, Convolution, Nest, Pieces, Steps, View
+from sardonyx.loops.nest import (
+    Chain,
+    Contraction,
+    Convolution,
+    Nest,
+    Pieces,
+    Steps,
+    Temporary,
+    View,
+)
 from sardonyx.schedule.bounds import requirements
 from sardonyx.schedule.finish import finish, flat_offset
 from sardonyx.schedule.nests import row_statements, schedule_nest, schedule_steps
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
     from sardonyx.schedule.finish import Launch
     from sardonyx.schedule.fuse import Group
 
-__all__ = ["Launcher", "Temporary"]
+__all__ = ["Launcher"]
 
 
 _OPEN_FROM: Final = 17
@@ -36,15 +45,6 @@ _OPEN_FROM: Final = 17
 
 _OUT: Final = -1
 """The number of the slot that a definition is computed into."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Temporary:
-    """A buffer that no value of the model stands for."""
-
-    name: str
-    dtype: DType
-    shape: tuple[DimLike, ...]
 
 
 @dataclass(frozen=True, slots=True)

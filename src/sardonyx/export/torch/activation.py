@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from sardonyx import dtypes
-from sardonyx.errors import ExportError
 from sardonyx.export.torch.registry import TorchBuilder, translation
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def leaky_relu(op: TorchBuilder, x: Value, negative_slope: float = 0.01) -> Any:
 @translation("aten.rrelu.default", "aten.rrelu_with_noise.default")
 def rrelu(op: TorchBuilder, x: Value, *rest: Any) -> Any:
     bounds = [item for item in rest if isinstance(item, float)] or [1 / 8, 1 / 3]
+    if any(item is True for item in rest) and bounds[0] != bounds[-1]:
+        warnings.warn("rrelu in training draws slopes; their mean is exported", stacklevel=2)
     return op.LeakyRelu(x, alpha=sum(bounds) / len(bounds))
 
 
@@ -195,68 +196,3 @@ def safe_softmax(op: TorchBuilder, x: Value, dim: int, *_: Any, **__: Any) -> An
 @translation("aten.log_softmax.int", "aten._log_softmax.default")
 def log_softmax(op: TorchBuilder, x: Value, dim: int, *_: Any, **__: Any) -> Any:
     return _along(op, "LogSoftmax", op.cast(x, op.result()), dim)
-
-
-@translation("aten.scaled_dot_product_attention.default")
-def attention(
-    op: TorchBuilder,
-    query: Value,
-    key: Value,
-    value: Value,
-    attn_mask: Value | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    if dropout_p:
-        raise ExportError("attention with dropout cannot be exported")
-    if enable_gqa:
-        key, value = _repeat_heads(op, query, key), _repeat_heads(op, query, value)
-    dtype = op.result()
-    rank = op.rank_of(query)
-    width = op.shape_of(query)[-1]
-    if scale is None:
-        if not isinstance(width, int):
-            raise ExportError("attention over heads of dynamic width cannot be exported")
-        scale = 1 / math.sqrt(width)
-    turned = op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2])
-    # the scale goes to both factors, which keeps half precision within range
-    root = op.constant(math.sqrt(abs(scale)), dtype)
-    signed = op.constant(math.copysign(math.sqrt(abs(scale)), scale), dtype)
-    scores = op.MatMul(op.Mul(query, signed), op.Mul(turned, root))
-    lowest = op.constant(float("-inf"), dtype)
-    if is_causal:
-        rows, columns = op.shape_of(query)[-2], op.shape_of(key)[-2]
-        scores = op.Where(_causal(op, rows, columns), scores, lowest)
-    weights_need_guard = False
-    if attn_mask is not None:
-        if attn_mask.dtype is dtypes.BOOL:
-            scores = op.Where(attn_mask, scores, lowest)
-            weights_need_guard = True
-        else:
-            scores = op.Add(scores, op.cast(attn_mask, dtype))
-    weights = op.Softmax(scores, axis=rank - 1)
-    if weights_need_guard:
-        weights = op.Where(op.IsNaN(weights), op.constant(0, dtype), weights)
-    return op.MatMul(weights, value)
-
-
-def _causal(op: TorchBuilder, rows: Any, columns: Any) -> Value:
-    zero, one = op.constant(0, dtypes.INT64), op.constant(1, dtypes.INT64)
-    row = op.Range(zero, op.scalar(rows, dtypes.INT64), one)
-    column = op.Range(zero, op.scalar(columns, dtypes.INT64), one)
-    visible: Value = op.Not(op.Less(op.unsqueeze(row, [1]), column))
-    return visible
-
-
-def _repeat_heads(op: TorchBuilder, query: Value, x: Value) -> Value:
-    shape = op.shape_of(x)
-    heads = op.shape_of(query)[-3]
-    groups = heads // shape[-3]
-    rank = len(shape)
-    wide = op.unsqueeze(x, [rank - 2])
-    target = [*shape[:-2], groups, *shape[-2:]]
-    repeated = op.Expand(wide, op.sizes(target))
-    return op.reshape(repeated, [*shape[:-3], heads, *shape[-2:]])

@@ -35,6 +35,8 @@ def _register_unary(target: str, op_type: str) -> None:
         dtype = op.result()
         if op_type in {"Ceil", "Floor", "Round"} and not dtype.is_floating:
             return x
+        if op_type == "Neg" and dtype.kind == "uint":
+            return op.Sub(op.constant(0, dtype), x)
         return op.apply(op_type, [op.cast(x, dtype)])
 
 
@@ -43,7 +45,8 @@ def _register_logic(word: str, op_type: str) -> None:
     def logical(op: TorchBuilder, a: Value, b: Value) -> Any:
         return op.apply(op_type, [op.cast(a, dtypes.BOOL), op.cast(b, dtypes.BOOL)])
 
-    @translation(f"aten.bitwise_{word}.Tensor", f"aten.bitwise_{word}.Scalar")
+    @translation(f"aten.bitwise_{word}.Tensor", f"aten.bitwise_{word}.Scalar",
+                 f"aten.bitwise_{word}.Scalar_Tensor")  # fmt: skip
     def bitwise(op: TorchBuilder, a: TorchValue, b: TorchValue) -> Any:
         dtype = op.result()
         name = op_type if dtype is dtypes.BOOL else f"Bitwise{op_type}"
@@ -85,17 +88,47 @@ def bitwise_not(op: TorchBuilder, x: Value) -> Any:
 
 @translation("aten.isnan.default")
 def isnan(op: TorchBuilder, x: Value) -> Any:
-    return op.IsNaN(x)
+    return op.IsNaN(x) if op.dtype_of(x).is_floating else _constant_truth(op, x, False)
 
 
 @translation("aten.isinf.default")
 def isinf(op: TorchBuilder, x: Value) -> Any:
-    return op.IsInf(x)
+    return op.IsInf(x) if op.dtype_of(x).is_floating else _constant_truth(op, x, False)
+
+
+@translation("aten.isposinf.default")
+def isposinf(op: TorchBuilder, x: Value) -> Any:
+    if op.dtype_of(x) in {dtypes.FLOAT, dtypes.DOUBLE}:
+        return op.IsInf(x, detect_negative=0)
+    return _infinite(op, x, math.inf)
+
+
+@translation("aten.isneginf.default")
+def isneginf(op: TorchBuilder, x: Value) -> Any:
+    if op.dtype_of(x) in {dtypes.FLOAT, dtypes.DOUBLE}:
+        return op.IsInf(x, detect_positive=0)
+    return _infinite(op, x, -math.inf)
+
+
+def _infinite(op: TorchBuilder, x: Value, infinity: float) -> Any:
+    dtype = op.dtype_of(x)
+    if dtype.is_floating:
+        return op.Equal(x, op.constant(infinity, dtype))
+    return _constant_truth(op, x, False)
+
+
+def _constant_truth(op: TorchBuilder, x: Value, truth: bool) -> Value:
+    """`truth` in the shape of `x`."""
+    equal: Value = op.Equal(x, x)
+    return equal if truth else op.Not(equal)
 
 
 @translation("aten.isfinite.default")
 def isfinite(op: TorchBuilder, x: Value) -> Any:
-    return op.Not(op.Or(op.IsNaN(x), op.IsInf(x)))
+    dtype = op.dtype_of(x)
+    if not dtype.is_floating:
+        return _constant_truth(op, x, True)
+    return op.Less(op.Abs(x), op.constant(math.inf, dtype))
 
 
 @translation("aten.rsqrt.default")
@@ -105,6 +138,7 @@ def rsqrt(op: TorchBuilder, x: Value) -> Any:
 
 @translation("aten.square.default")
 def square(op: TorchBuilder, x: Value) -> Any:
+    x = op.cast(x, op.result())
     return op.Mul(x, x)
 
 
@@ -116,24 +150,39 @@ def exp2(op: TorchBuilder, x: Value) -> Any:
 
 @translation("aten.expm1.default")
 def expm1(op: TorchBuilder, x: Value) -> Any:
-    # e^x - 1 -> 2 sinh(x/2) e^(x/2), which keeps its digits near 0
+    # e^x - 1 = tanh(x/2) (e^x + 1), which keeps its digits near 0
     dtype = op.result()
-    half = op.Mul(op.cast(x, dtype), op.constant(0.5, dtype))
-    return op.Mul(op.Mul(op.Sinh(half), op.Exp(half)), op.constant(2, dtype))
+    x = op.cast(x, dtype)
+    bend = op.Tanh(op.Mul(x, op.constant(0.5, dtype)))
+    return op.Mul(bend, op.Add(op.Exp(x), op.constant(1, dtype)))
 
 
 @translation("aten.log1p.default")
 def log1p(op: TorchBuilder, x: Value) -> Any:
-    # log(1 + x) -> 2 atanh(x / (2 + x)), which keeps its digits near 0
-    dtype = op.result()
-    x = op.cast(x, dtype)
-    ratio = op.Div(x, op.Add(x, op.constant(2, dtype)))
-    return op.Mul(op.Atanh(ratio), op.constant(2, dtype))
+    return log_of_one_plus(op, op.cast(x, op.result()))
+
+
+def log_of_one_plus(op: TorchBuilder, x: Value) -> Value:
+    """log(1 + x), with its digits near 0: what the sum's rounding lost is added back."""
+    one = op.constant(1, op.dtype_of(x))
+    total = op.Add(x, one)
+    kept = op.Sub(total, one)
+    log: Value = op.Log(total)
+    lost = op.Div(op.Sub(x, kept), total)
+    if op.opset < 9:
+        # there is no Where: digits are lost near 0
+        return log
+    if op.opset < 11:
+        same = op.Not(op.Or(op.Less(kept, x), op.Less(x, kept)))
+    else:
+        same = op.Equal(kept, x)
+    found: Value = op.Where(same, log, op.Add(log, lost))
+    return found
 
 
 def _log(op: TorchBuilder, x: Value, base: float) -> Any:
     dtype = op.result()
-    return op.Mul(op.Log(op.cast(x, dtype)), op.constant(1 / math.log(base), dtype))
+    return op.Div(op.Log(op.cast(x, dtype)), op.constant(math.log(base), dtype))
 
 
 @translation("aten.log2.default")
@@ -160,7 +209,14 @@ def trunc(op: TorchBuilder, x: Value) -> Any:
 
 @translation("aten.round.decimals")
 def round_decimals(op: TorchBuilder, x: Value, *, decimals: int = 0) -> Any:
-    scale = op.constant(10.0**decimals, op.result())
+    dtype = op.result()
+    if not dtype.is_floating:
+        return x
+    if not decimals:
+        return op.Round(x)
+    scale = op.constant(10.0 ** abs(decimals), dtype)
+    if decimals < 0:
+        return op.Mul(op.Round(op.Div(x, scale)), scale)
     return op.Div(op.Round(op.Mul(x, scale)), scale)
 
 
@@ -234,7 +290,15 @@ def remainder(op: TorchBuilder, a: TorchValue, b: TorchValue) -> Any:
     left, right = op.scalar(a, dtype), op.scalar(b, dtype)
     if dtype.is_integer:
         return op.Mod(left, right)
-    return op.Sub(left, op.Mul(op.Floor(op.Div(left, right)), right))
+    if op.opset < 10:
+        return op.Sub(left, op.Mul(op.Floor(op.Div(left, right)), right))
+    rest = op.Mod(left, right, fmod=1)
+    zero = op.constant(0, dtype)
+    if not isinstance(b, Value):
+        wrong = op.Less(rest, zero) if b > 0 else op.Greater(rest, zero)
+    else:
+        wrong = op.Less(op.Mul(op.Sign(rest), op.Sign(right)), zero)
+    return op.Where(wrong, op.Add(rest, right), rest)
 
 
 @translation("aten.fmod.Tensor", "aten.fmod.Scalar")
@@ -247,6 +311,9 @@ def fmod(op: TorchBuilder, a: TorchValue, b: TorchValue) -> Any:
 def power(op: TorchBuilder, a: TorchValue, b: TorchValue) -> Any:
     dtype = op.result()
     base = op.scalar(a, dtype)
+    if dtype.is_integer and dtype not in {dtypes.INT32, dtypes.INT64}:
+        wide = op.Pow(op.cast(base, dtypes.INT64), op.scalar(b, dtypes.INT64))
+        return op.cast(wide, dtype)
     if not isinstance(b, Value):
         if b == 1:
             return base
@@ -275,12 +342,16 @@ def atan2(op: TorchBuilder, y: Value, x: Value) -> Any:
 @translation("aten.maximum.default")
 def maximum(op: TorchBuilder, a: Value, b: Value) -> Any:
     dtype = op.result()
+    if dtype is dtypes.BOOL:
+        return op.Or(a, b)
     return op.Max(op.cast(a, dtype), op.cast(b, dtype))
 
 
 @translation("aten.minimum.default")
 def minimum(op: TorchBuilder, a: Value, b: Value) -> Any:
     dtype = op.result()
+    if dtype is dtypes.BOOL:
+        return op.And(a, b)
     return op.Min(op.cast(a, dtype), op.cast(b, dtype))
 
 
@@ -335,18 +406,29 @@ def clamp_max_tensor(op: TorchBuilder, x: Value, max: Value) -> Any:
 )
 def where(op: TorchBuilder, condition: Value, a: TorchValue, b: TorchValue) -> Any:
     dtype = op.result()
-    return op.Where(op.cast(condition, dtypes.BOOL), op.scalar(a, dtype), op.scalar(b, dtype))
+    return select(op, op.cast(condition, dtypes.BOOL), op.scalar(a, dtype), op.scalar(b, dtype))
+
+
+def select(op: TorchBuilder, condition: Value, a: Value, b: Value) -> Value:
+    """Where, written in logic for booleans, which onnxruntime's Where does not take."""
+    if a.dtype is dtypes.BOOL:
+        chosen: Value = op.Or(op.And(condition, a), op.And(op.Not(condition), b))
+    else:
+        chosen = op.Where(condition, a, b)
+    return chosen
 
 
 @translation("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")
 def masked_fill(op: TorchBuilder, x: Value, mask: Value, value: TorchValue) -> Any:
     dtype = op.result()
-    return op.Where(op.cast(mask, dtypes.BOOL), op.scalar(value, dtype), op.cast(x, dtype))
+    return select(op, op.cast(mask, dtypes.BOOL), op.scalar(value, dtype), op.cast(x, dtype))
 
 
 @translation("aten.lerp.Scalar", "aten.lerp.Tensor")
 def lerp(op: TorchBuilder, start: Value, end: Value, weight: TorchValue) -> Any:
-    return op.Add(start, op.Mul(op.scalar(weight, op.result()), op.Sub(end, start)))
+    dtype = op.result()
+    start = op.cast(start, dtype)
+    return op.Add(start, op.Mul(op.scalar(weight, dtype), op.Sub(op.cast(end, dtype), start)))
 
 
 @translation("aten.addcmul.default")
@@ -381,7 +463,7 @@ def identity(op: TorchBuilder, x: Value, *_: Any, **__: Any) -> Any:
     return x
 
 
-@translation("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
+@translation("aten.feature_dropout.default", "aten.alpha_dropout.default",
              "aten.feature_alpha_dropout.default")  # fmt: skip
 def dropout(op: TorchBuilder, x: Value, p: float, train: bool) -> Any:
     if train and p:

@@ -1,4 +1,4 @@
-"""Shapes and data movement: views, joins, slices, gathers, scatters, padding."""
+"""Shapes and data movement: views, joins, slices, windows, diagonals."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ import numpy as np
 from sardonyx import dtypes
 from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
+from sardonyx.export.torch.indexing import empty, span
 from sardonyx.export.torch.registry import (
     TorchBuilder,
-    TorchValue,
     known,
     positive,
     product,
     static,
     translation,
 )
-from sardonyx.ir.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sardonyx.dims import DimLike
+    from sardonyx.dtypes import DType
+    from sardonyx.ir.value import Value
 
 __all__: list[str] = []
 
 _END: Final = 2**63 - 1
+_BLOCKS: Final = {
+    dtypes.FLOAT,
+    dtypes.DOUBLE,
+    dtypes.FLOAT16,
+    dtypes.BFLOAT16,
+    dtypes.UINT8,
+}
 
 
 @translation(
@@ -49,7 +57,7 @@ def permute(op: TorchBuilder, x: Value, order: Sequence[int]) -> Any:
     return op.Transpose(x, perm=[axis % rank for axis in order]) if rank else x
 
 
-@translation("aten.transpose.int")
+@translation("aten.transpose.int", "aten.transpose_copy.int")
 def transpose(op: TorchBuilder, x: Value, first: int, second: int) -> Any:
     rank = op.rank_of(x)
     if not rank:
@@ -59,24 +67,28 @@ def transpose(op: TorchBuilder, x: Value, first: int, second: int) -> Any:
     return op.Transpose(x, perm=order)
 
 
-@translation("aten.t.default", "aten.numpy_T.default", "aten.mT.default")
+@translation("aten.t.default", "aten.numpy_T.default", "aten.mT.default", "aten.t_copy.default")
 def turned(op: TorchBuilder, x: Value) -> Any:
     rank = op.rank_of(x)
     return op.Transpose(x, perm=[*range(rank - 2), rank - 1, rank - 2]) if rank > 1 else x
 
 
-@translation("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
+@translation(
+    "aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze_copy.default",
+    "aten.squeeze_copy.dim", "aten.squeeze_copy.dims",
+)  # fmt: skip
 def squeeze(op: TorchBuilder, x: Value, dim: int | Sequence[int] | None = None) -> Any:
     shape = op.shape_of(x)
     return op.squeeze(x, [axis for axis in positive(dim, len(shape)) if shape[axis] == 1])
 
 
-@translation("aten.unsqueeze.default")
+@translation("aten.unsqueeze.default", "aten.unsqueeze_copy.default")
 def unsqueeze(op: TorchBuilder, x: Value, dim: int) -> Any:
     return op.unsqueeze(x, [dim % (op.rank_of(x) + 1)])
 
 
-@translation("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default")
+@translation("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default",
+             "aten.expand_copy.default")  # fmt: skip
 def expand(op: TorchBuilder, x: Value, *_: Any, **__: Any) -> Any:
     shape = known(op.result_shape)
     if shape is None:
@@ -129,7 +141,7 @@ def stack(op: TorchBuilder, tensors: Sequence[Value], dim: int = 0) -> Any:
 @translation(
     "aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default",
     "aten.split_with_sizes_copy.default", "aten.split.sizes", "aten.tensor_split.sections",
-    "aten.split_copy.Tensor",
+    "aten.split_copy.Tensor", "aten.unsafe_split.Tensor", "aten.unsafe_split_with_sizes.default",
 )  # fmt: skip
 def split(op: TorchBuilder, x: Value, _sizes: Any, dim: int = 0) -> Any:
     axis = dim % op.rank_of(x)
@@ -164,10 +176,12 @@ def slice_tensor(
 ) -> Any:
     if op.result_shape == x.shape and step == 1:
         return x
-    return op.slice(x, dim % op.rank_of(x), start or 0, _END if end is None else end, step)
+    return op.slice(
+        x, dim % op.rank_of(x), 0 if start is None else start, _END if end is None else end, step
+    )
 
 
-@translation("aten.narrow.default")
+@translation("aten.narrow.default", "aten.narrow_copy.default")
 def narrow(op: TorchBuilder, x: Value, dim: int, start: DimLike, length: DimLike) -> Any:
     return op.slice(x, dim % op.rank_of(x), start, start + length)
 
@@ -180,189 +194,179 @@ def select(op: TorchBuilder, x: Value, dim: int, index: DimLike) -> Any:
     return op.Gather(x, op.scalar(index, dtypes.INT64), axis=axis)
 
 
-@translation("aten.select_scatter.default")
-def select_scatter(op: TorchBuilder, x: Value, source: Value, dim: int, index: int) -> Any:
-    axis = dim % op.rank_of(x)
-    if index < 0:
-        index = static([op.shape_of(x)[axis]], "select_scatter")[0] + index
-    return _replaced(op, x, op.unsqueeze(source, [axis]), axis, index, index + 1)
-
-
-@translation("aten.slice_scatter.default")
-def slice_scatter(
-    op: TorchBuilder,
-    x: Value,
-    source: Value,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
-) -> Any:
-    axis = dim % op.rank_of(x)
-    size = op.shape_of(x)[axis]
-    if step != 1:
-        raise ExportError("an assignment to a slice with a step cannot be exported")
-    first: DimLike = start or 0
-    last: DimLike = size if end is None or end == _END else end
-    if isinstance(first, int) and first < 0:
-        first = first + size
-    if isinstance(last, int) and last < 0:
-        last = last + size
-    if isinstance(last, int) and isinstance(size, int):
-        last = min(last, size)
-    return _replaced(op, x, source, axis, first, last)
-
-
-def _replaced(
-    op: TorchBuilder, x: Value, source: Value, axis: int, start: DimLike, end: DimLike
-) -> Value:
-    size = op.shape_of(x)[axis]
-    source = op.cast(source, op.result())
-    parts = [] if start == 0 else [op.slice(x, axis, 0, start)]
-    parts.append(source)
-    if end != size:
-        parts.append(op.slice(x, axis, end, _END))
-    joined: Value = source if len(parts) == 1 else op.Concat(*parts, axis=axis)
-    return joined
-
-
 @translation("aten.copy.default")
 def copy(op: TorchBuilder, x: Value, source: Value, _non_blocking: bool = False) -> Any:
     return expand(op, op.cast(source, op.result()))
 
 
-@translation("aten.index_select.default")
-def index_select(op: TorchBuilder, x: Value, dim: int, index: Value) -> Any:
-    return op.Gather(x, index, axis=dim % op.rank_of(x))
+@translation("aten.view.dtype", "aten.view_copy.dtype")
+def view_as(op: TorchBuilder, x: Value, dtype: DType) -> Any:
+    old = op.dtype_of(x)
+    if old is dtype:
+        return x
+    if old.bits != dtype.bits:
+        raise ExportError(
+            f"ONNX has no view of {old.text} as {dtype.text}, which are of different widths"
+        )
+    op.require(26, f"a view of {old.text} as {dtype.text} (BitCast)")
+    return op.BitCast(x, to=dtype.code)
 
 
-@translation("aten.embedding.default")
-def embedding(op: TorchBuilder, weight: Value, indices: Value, *_: Any, **__: Any) -> Any:
-    return op.Gather(weight, indices, axis=0)
-
-
-@translation("aten.gather.default")
-def gather(op: TorchBuilder, x: Value, dim: int, index: Value, **_: Any) -> Any:
-    return op.GatherElements(x, index, axis=dim % op.rank_of(x))
-
-
-@translation("aten.scatter.src")
-def scatter(op: TorchBuilder, x: Value, dim: int, index: Value, source: Value) -> Any:
-    return op.ScatterElements(x, index, source, axis=dim % op.rank_of(x))
-
-
-@translation("aten.scatter.value")
-def scatter_value(op: TorchBuilder, x: Value, dim: int, index: Value, value: TorchValue) -> Any:
-    filled = op.Expand(op.scalar(value, op.result()), op.sizes(op.shape_of(index)))
-    return op.ScatterElements(x, index, filled, axis=dim % op.rank_of(x))
-
-
-@translation("aten.scatter_add.default")
-def scatter_add(op: TorchBuilder, x: Value, dim: int, index: Value, source: Value) -> Any:
-    op.require(16, "scatter_add")
-    return op.ScatterElements(x, index, source, axis=dim % op.rank_of(x), reduction="add")
-
-
-@translation("aten.index.Tensor")
-def index_tensor(op: TorchBuilder, x: Value, indices: Sequence[Value | None]) -> Any:
-    places = [axis for axis, index in enumerate(indices) if index is not None]
-    given = [index for index in indices if index is not None]
-    if any(index.dtype in {dtypes.BOOL, dtypes.UINT8} for index in given):
-        return _masked(op, x, indices)
-    if len(given) == 1:
-        return op.Gather(x, op.cast(given[0], dtypes.INT64), axis=places[0])
-    rank = op.rank_of(x)
-    rest = [axis for axis in range(rank) if axis not in places]
-    shaped = op.Transpose(x, perm=[*places, *rest])
-    width = max(op.rank_of(index) for index in given)
-    wide = [op.cast(index, dtypes.INT64) for index in given]
-    total = wide[0]
-    for index in wide[1:]:
-        total = op.Add(total, index)
-    shape = op.Shape(total)
-    columns = [op.unsqueeze(op.Expand(index, shape), [width]) for index in wide]
-    found = op.GatherND(shaped, op.Concat(*columns, axis=width))
-    adjacent = places == list(range(places[0], places[0] + len(places)))
-    if adjacent and places[0]:
-        # the indices' axes stand where the indexed axes stood
-        first = places[0]
-        order = [
-            *range(width, width + first),
-            *range(width),
-            *range(width + first, width + len(rest)),
-        ]
-        found = op.Transpose(found, perm=order)
-    return found
-
-
-@translation("aten.index_put.default", "aten._unsafe_index_put.default")
-def index_put(
-    op: TorchBuilder,
-    x: Value,
-    indices: Sequence[Value | None],
-    source: Value,
-    accumulate: bool = False,
-) -> Any:
-    given = [index for index in indices if index is not None]
-    if len(given) != len(indices):
-        raise ExportError("an assignment at indices of inner axes cannot be exported")
-    if len(given) == 1 and given[0].dtype is dtypes.BOOL:
-        if op.rank_of(source):
-            raise ExportError("an assignment of several values under a mask cannot be exported")
-        mask = op.unsqueeze(given[0], list(range(op.rank_of(given[0]), op.rank_of(x))))
-        return op.Where(mask, source, x)
-    if accumulate:
-        op.require(16, "an accumulating assignment")
-    wide = [op.cast(index, dtypes.INT64) for index in given]
-    total = wide[0]
-    for index in wide[1:]:
-        total = op.Add(total, index)
-    width = max(op.rank_of(index) for index in given)
-    shape = op.Shape(total)
-    places = op.Concat(
-        *(op.unsqueeze(op.Expand(index, shape), [width]) for index in wide), axis=width
-    )
-    rest = op.sizes(op.shape_of(x)[len(given) :])
-    values = op.Expand(op.cast(source, op.result()), op.Concat(shape, rest, axis=0))
-    return op.ScatterND(x, places, values, reduction="add" if accumulate else None)
-
-
-@translation("aten.unfold.default")
+@translation("aten.unfold.default", "aten.unfold_copy.default")
 def unfold(op: TorchBuilder, x: Value, dim: int, size: int, step: int) -> Any:
-    rank = op.rank_of(x)
-    axis = dim % rank if rank else 0
-    (length,) = static([op.shape_of(x)[axis]], "unfold")
-    starts = np.arange(0, length - size + 1, step)
-    windows = op.Gather(x, op.constant(starts[:, None] + np.arange(size), dtypes.INT64), axis=axis)
+    shape = op.shape_of(x)
+    if not shape:
+        return op.reshape(x, [1]) if size else op.constant(np.zeros(0), op.result())
+    rank = len(shape)
+    axis = dim % rank
+    count = (shape[axis] - size) // step + 1
+    places = _window_places(op, count, step, size, 1)
+    windows = op.Gather(x, places, axis=axis)
+    if axis == rank - 1:
+        return windows
     order = [*range(axis + 1), *range(axis + 2, rank + 1), axis + 1]
     return op.Transpose(windows, perm=order)
 
 
-def _masked(op: TorchBuilder, x: Value, indices: Sequence[Value | None]) -> Any:
-    if len(indices) != 1 or indices[0] is None:
-        raise ExportError(
-            "a boolean mask beside other indices cannot be exported",
-            hint="index with the mask alone, or use torch.where",
+def _window_places(
+    op: TorchBuilder,
+    count: DimLike,
+    step: int,
+    size: int,
+    dilation: int,
+    is_inner: bool = False,
+) -> Value:
+    """Where the elements of `count` windows lie: [count, size], or [size, count] if `is_inner`."""
+    within = np.arange(size) * dilation
+    if not isinstance(count, Dim):
+        starts = np.arange(count) * step
+        places = within[:, None] + starts if is_inner else starts[:, None] + within
+        return op.constant(places, dtypes.INT64)
+    begins = op.Mul(span(op, 0, count), op.constant(step, dtypes.INT64))
+    if is_inner:
+        made: Value = op.Add(op.constant(within[:, None], dtypes.INT64), begins)
+    else:
+        made = op.Add(op.unsqueeze(begins, [1]), op.constant(within, dtypes.INT64))
+    return made
+
+
+@translation("aten.im2col.default")
+def im2col(
+    op: TorchBuilder,
+    x: Value,
+    kernel_size: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Any:
+    nothing = empty(op)
+    if nothing is not None:
+        return nothing
+    shape = list(op.shape_of(x))
+    rank = len(shape)
+    if any(padding):
+        pads = [0] * (rank - 2) + list(padding)
+        if op.opset >= 11:
+            x = op.Pad(x, op.ints([*pads, *pads]))
+        else:
+            x = op.Pad(x, pads=[*pads, *pads])
+    counts: list[DimLike] = []
+    for place in (0, 1):
+        reach = dilation[place] * (kernel_size[place] - 1) + 1
+        room = shape[rank - 2 + place] + 2 * padding[place] - reach
+        counts.append(room // stride[place] + 1)
+        places = _window_places(
+            op,
+            counts[place],
+            stride[place],
+            kernel_size[place],
+            dilation[place],
+            is_inner=True,
         )
-    places = op.NonZero(op.cast(indices[0], dtypes.BOOL))
-    return op.GatherND(x, op.Transpose(places, perm=[1, 0]))
+        x = op.Gather(x, places, axis=rank - 2 + 2 * place)
+    first = rank - 2
+    turned = op.Transpose(x, perm=[*range(first), first, first + 2, first + 1, first + 3])
+    elements = shape[first - 1] * kernel_size[0] * kernel_size[1]
+    return op.reshape(turned, [*shape[: first - 1], elements, counts[0] * counts[1]])
 
 
-@translation("aten.nonzero.default")
-def nonzero(op: TorchBuilder, x: Value) -> Any:
-    return op.Transpose(op.NonZero(x), perm=[1, 0])
+@translation("aten.col2im.default")
+def col2im(
+    op: TorchBuilder,
+    x: Value,
+    output_size: Sequence[DimLike],
+    kernel_size: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Any:
+    is_single = op.rank_of(x) == 2
+    made: Value = op.Col2Im(
+        op.unsqueeze(x, [0]) if is_single else x,
+        op.sizes(output_size),
+        op.ints(kernel_size),
+        dilations=list(dilation),
+        pads=[*padding, *padding],
+        strides=list(stride),
+    )
+    if not is_single:
+        return made
+    op.typed(made, op.result(), [1, *op.result_shape])
+    return op.squeeze(made, [0])
+
+
+@translation(
+    "aten.diagonal.default",
+    "aten.diagonal_copy.default",
+    "aten.linalg_diagonal.default",
+)
+def diagonal(op: TorchBuilder, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    nothing = empty(op)
+    if nothing is not None:
+        return nothing
+    shape = op.shape_of(x)
+    rank = len(shape)
+    down, across = dim1 % rank, dim2 % rank
+    others = [axis for axis in range(rank) if axis not in {down, across}]
+    order = [*others, down, across]
+    if order != list(range(rank)):
+        x = op.transpose(x, order)
+    rows, columns = shape[down], shape[across]
+    kept = [shape[axis] for axis in others]
+    lines = op.typed(op.reshape(x, [*kept, rows * columns]), op.result(), [*kept, rows * columns])
+    count = known(op.result_shape)
+    if count is None:
+        raise ExportError("a diagonal of a length that cannot be said")
+    # one step right and one down is columns + 1 elements on
+    first = offset if offset >= 0 else -offset * columns
+    step = columns + 1
+    if op.opset < 10:
+        op.require(10, "a diagonal")
+    bounds = [op.sizes([each]) for each in (first, first + count[-1] * step)]
+    return op.Slice(lines, *bounds, op.ints([len(others)]), op.sizes([step]))
 
 
 @translation("aten.flip.default")
 def flip(op: TorchBuilder, x: Value, dims: Sequence[int]) -> Any:
-    for axis in positive(dims, op.rank_of(x)):
-        x = op.slice(x, axis, -1, -_END, -1)
-    return x
+    axes = positive(dims, op.rank_of(x)) if len(dims) else []
+    if not axes:
+        return x
+    op.require(10, "a flip")
+    count = len(axes)
+    return op.Slice(
+        x,
+        op.ints([-1] * count),
+        op.ints([-_END] * count),
+        op.ints(axes),
+        op.ints([-1] * count),
+    )
 
 
 @translation("aten.roll.default")
 def roll(op: TorchBuilder, x: Value, shifts: Any, dims: Any = ()) -> Any:
     shape = op.shape_of(x)
+    if not shape or 0 in shape:
+        return x
     shifts = [shifts] if isinstance(shifts, (int, Dim)) else list(shifts)
     axes = [dims] if isinstance(dims, int) else list(dims)
     if not axes:
@@ -386,7 +390,7 @@ def _rolled(op: TorchBuilder, x: Value, axis: int, shift: DimLike, size: DimLike
 @translation("aten.pixel_shuffle.default")
 def pixel_shuffle(op: TorchBuilder, x: Value, factor: int) -> Any:
     *batch, channels, height, width = op.shape_of(x)
-    if len(batch) == 1 and op.opset >= 11:
+    if len(batch) == 1 and op.opset >= 11 and op.result() in _BLOCKS:
         return op.DepthToSpace(x, blocksize=factor, mode="CRD")
     count = channels // (factor * factor)
     first = len(batch) + 1
@@ -409,131 +413,26 @@ def pixel_unshuffle(op: TorchBuilder, x: Value, factor: int) -> Any:
 
 @translation("aten.tril.default")
 def tril(op: TorchBuilder, x: Value, diagonal: DimLike = 0) -> Any:
-    return op.Trilu(x, op.scalar(diagonal, dtypes.INT64), upper=0)
+    return _triangle(op, x, diagonal, is_upper=False)
 
 
 @translation("aten.triu.default")
 def triu(op: TorchBuilder, x: Value, diagonal: DimLike = 0) -> Any:
-    return op.Trilu(x, op.scalar(diagonal, dtypes.INT64), upper=1)
+    return _triangle(op, x, diagonal, is_upper=True)
 
 
-_PAD_MODES: Final = {"reflect": "reflect", "replicate": "edge"}
-
-
-@translation("aten.pad.default")
-def pad(
-    op: TorchBuilder, x: Value, pads: Sequence[DimLike], mode: str = "constant", value: Any = None
-) -> Any:
-    if all(amount == 0 for amount in pads):
-        return x
-    rank = op.rank_of(x)
-    before: list[DimLike] = [0] * rank
-    after: list[DimLike] = [0] * rank
-    for index in range(len(pads) // 2):
-        before[rank - 1 - index] = pads[2 * index]
-        after[rank - 1 - index] = pads[2 * index + 1]
-    if mode == "circular":
-        return _wrapped(op, x, before, after)
-    name = _PAD_MODES.get(mode)
-    if name is None and mode != "constant":
-        raise ExportError(f"padding mode {mode!r} is not known")
-    if op.opset < 11:
-        return op.Pad(
-            x,
-            pads=static([*before, *after], "pad"),
-            mode=name,
-            value=float(value) if value else None,
-        )
-    fill = op.scalar(value, op.result()) if value and name is None else None
-    return op.Pad(x, op.sizes([*before, *after]), fill, mode=name)
-
-
-def _wrapped(
-    op: TorchBuilder, x: Value, before: Sequence[DimLike], after: Sequence[DimLike]
-) -> Value:
-    if op.opset >= 19:
-        wrapped: Value = op.Pad(x, op.sizes([*before, *after]), None, mode="wrap")
-        return wrapped
-    for axis, (left, right) in enumerate(zip(before, after, strict=True)):
-        parts = [] if left == 0 else [op.slice(x, axis, -1 * left, _END)]
-        parts.append(x)
-        if right != 0:
-            parts.append(op.slice(x, axis, 0, right))
-        if len(parts) > 1:
-            x = op.Concat(*parts, axis=axis)
-    return x
-
-
-@translation("aten.constant_pad_nd.default")
-def constant_pad(op: TorchBuilder, x: Value, pads: Sequence[DimLike], value: Any = 0) -> Any:
-    return pad(op, x, pads, "constant", value)
-
-
-@translation("aten.reflection_pad1d.default", "aten.reflection_pad2d.default",
-             "aten.reflection_pad3d.default")  # fmt: skip
-def reflection_pad(op: TorchBuilder, x: Value, pads: Sequence[DimLike]) -> Any:
-    return pad(op, x, pads, "reflect")
-
-
-@translation("aten.replication_pad1d.default", "aten.replication_pad2d.default",
-             "aten.replication_pad3d.default")  # fmt: skip
-def replication_pad(op: TorchBuilder, x: Value, pads: Sequence[DimLike]) -> Any:
-    return pad(op, x, pads, "replicate")
-
-
-@translation("aten.full.default", "aten.new_full.default")
-def full(op: TorchBuilder, *args: Any, **_: Any) -> Any:
-    return _filled(op, args[-1])
-
-
-@translation("aten.full_like.default")
-def full_like(op: TorchBuilder, _x: Value, value: TorchValue, **__: Any) -> Any:
-    return _filled(op, value)
-
-
-@translation("aten.zeros.default", "aten.zeros_like.default", "aten.new_zeros.default",
-             "aten.empty.memory_format", "aten.empty_like.default", "aten.new_empty.default",
-             "aten.empty_permuted.default")  # fmt: skip
-def zeros(op: TorchBuilder, *_: Any, **__: Any) -> Any:
-    return _filled(op, 0)
-
-
-@translation("aten.ones.default", "aten.ones_like.default", "aten.new_ones.default")
-def ones(op: TorchBuilder, *_: Any, **__: Any) -> Any:
-    return _filled(op, 1)
-
-
-@translation("aten.scalar_tensor.default")
-def scalar_tensor(op: TorchBuilder, value: TorchValue, **_: Any) -> Any:
-    return op.scalar(value, op.result())
-
-
-def _filled(op: TorchBuilder, value: Any) -> Any:
-    dtype = op.result()
-    shape = known(op.result_shape)
-    if shape is None:
-        raise ExportError("a tensor of a shape that cannot be said")
-    if shape == ():
-        return op.scalar(value, dtype)
-    if isinstance(value, (Value, Dim)) or op.opset < 9:
-        return op.Expand(op.scalar(value, dtype), op.sizes(shape))
-    from sardonyx.ir.tensor import ArrayTensor
-
-    return op.ConstantOfShape(op.sizes(shape), value=ArrayTensor([value], dtype))
-
-
-@translation("aten.arange.default", "aten.arange.start", "aten.arange.start_step")
-def arange(op: TorchBuilder, *args: Any, **_: Any) -> Any:
-    start, end, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
-    dtype = op.result()
-    if not any(isinstance(each, (Value, Dim)) for each in (start, end, step)):
-        count = static([dim for dim in op.result_shape if dim is not None], "arange")[0]
-        wide = np.float64 if dtype.is_floating else np.int64
-        return op.constant(start + np.arange(count, dtype=wide) * step, dtype)
-    return op.Range(*(op.scalar(each, dtype) for each in (start, end, step)))
-
-
-@translation("aten.eye.default", "aten.eye.m")
-def eye(op: TorchBuilder, *_: Any, **__: Any) -> Any:
-    rows, columns = static([dim for dim in op.result_shape if dim is not None], "eye")
-    return op.constant(np.eye(rows, columns), op.result())
+def _triangle(op: TorchBuilder, x: Value, diagonal: DimLike, is_upper: bool) -> Any:
+    dtype, shape = op.result(), op.shape_of(x)
+    if op.opset >= 14:
+        wide = dtypes.INT64 if dtype.is_integer else dtype
+        made = op.Trilu(op.cast(x, wide), op.scalar(diagonal, dtypes.INT64), upper=int(is_upper))
+        return op.cast(op.typed(made, wide, shape), dtype)
+    op.require(11, "a triangle of a matrix")
+    rows, columns = shape[-2:]
+    down = op.unsqueeze(span(op, diagonal, rows + diagonal), [1])
+    across = span(op, 0, columns)
+    if is_upper:
+        outside = op.Less(across, down)
+    else:
+        outside = op.Greater(across, down)
+    return op.Where(outside, op.constant(0, dtype), x)

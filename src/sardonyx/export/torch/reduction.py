@@ -1,4 +1,4 @@
-"""Reductions, sorting, and matrix products."""
+"""Reductions and matrix products."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _reduce(op: TorchBuilder, kind: str, x: Value, dim: Axes, keepdim: bool, dty
 
 
 def _whole(op: TorchBuilder, kind: str, x: Value, dim: Axes, keepdim: bool) -> Any:
-    if x.dtype is dtypes.BOOL:
+    if x.dtype is dtypes.BOOL and op.opset < 20:
         found = _reduce(op, kind, x, dim, keepdim, dtypes.INT32)
         return op.cast(found, dtypes.BOOL)
     return _reduce(op, kind, x, dim, keepdim, op.dtype_of(x))
@@ -43,7 +43,13 @@ def sum_(op: TorchBuilder, x: Value, dim: Axes = None, keepdim: bool = False, **
 
 @translation("aten.mean.default", "aten.mean.dim")
 def mean(op: TorchBuilder, x: Value, dim: Axes = None, keepdim: bool = False, **_: Any) -> Any:
-    return _reduce(op, "Mean", x, dim, keepdim, op.result())
+    dtype = op.result()
+    axes = positive(dim if dim != [] else None, op.rank_of(x))
+    count = product([op.shape_of(x)[axis] for axis in axes])
+    if count == 0:
+        # onnxruntime's ReduceMean of nothing is 0
+        return op.Div(_reduce(op, "Sum", x, dim, keepdim, dtype), op.constant(0, dtype))
+    return _reduce(op, "Mean", x, dim, keepdim, dtype)
 
 
 @translation("aten.prod.default")
@@ -108,14 +114,12 @@ def _argument(op: TorchBuilder, op_type: str, x: Value, dim: int | None, keepdim
 
 @translation("aten.any.default", "aten.any.dim", "aten.any.dims")
 def any_(op: TorchBuilder, x: Value, dim: Axes = None, keepdim: bool = False) -> Any:
-    found = _reduce(op, "Max", op.cast(x, dtypes.BOOL), dim, keepdim, dtypes.INT32)
-    return op.cast(found, dtypes.BOOL)
+    return _whole(op, "Max", op.cast(x, dtypes.BOOL), dim, keepdim)
 
 
 @translation("aten.all.default", "aten.all.dim", "aten.all.dims")
 def all_(op: TorchBuilder, x: Value, dim: Axes = None, keepdim: bool = False) -> Any:
-    found = _reduce(op, "Min", op.cast(x, dtypes.BOOL), dim, keepdim, dtypes.INT32)
-    return op.cast(found, dtypes.BOOL)
+    return _whole(op, "Min", op.cast(x, dtypes.BOOL), dim, keepdim)
 
 
 def _variance(op: TorchBuilder, x: Value, dim: Axes, correction: Any, keepdim: bool) -> Any:
@@ -129,10 +133,17 @@ def _variance(op: TorchBuilder, x: Value, dim: Axes, correction: Any, keepdim: b
     total = op.typed(op.Mul(centred, centred), dtype, shape)
     kept = average if keepdim else op.squeeze(average, axes)
     correction = 1 if correction is None else correction
+    whole = product([shape[axis] for axis in axes])
+    if whole == 0:
+        nan = op.constant(math.nan, dtype)
+        return op.Add(op.reduce("Sum", total, axes, keepdim), nan), op.Add(kept, nan)
     if correction == 0:
         return op.reduce("Mean", total, axes, keepdim), kept
-    count = op.scalar(product([shape[axis] for axis in axes]), dtype)
-    degrees = op.Max(op.Sub(count, op.constant(correction, dtype)), op.constant(0, dtype))
+    if isinstance(whole, int):
+        degrees = op.constant(max(whole - correction, 0), dtype)
+    else:
+        degrees = op.Sub(op.scalar(whole, dtype), op.constant(correction, dtype))
+        degrees = op.Max(degrees, op.constant(0, dtype))
     return op.Div(op.reduce("Sum", total, axes, keepdim), degrees), kept
 
 
@@ -182,46 +193,20 @@ def cumsum(op: TorchBuilder, x: Value, dim: int, **_: Any) -> Any:
     return op.CumSum(x, op.constant(dim % rank, dtypes.INT64)) if rank else x
 
 
-@translation("aten.topk.default")
-def topk(op: TorchBuilder, x: Value, k: Any, dim: int = -1, largest: bool = True,
-         sorted: bool = True) -> Any:  # fmt: skip
-    axis = dim % op.rank_of(x)
-    return _top(op, x, k, axis, largest, sorted)
-
-
-@translation("aten.sort.default")
-def sort(op: TorchBuilder, x: Value, dim: int = -1, descending: bool = False) -> Any:
-    axis = dim % op.rank_of(x)
-    return _top(op, x, op.shape_of(x)[axis], axis, descending, True)
-
-
-@translation("aten.sort.stable")
-def sort_stable(op: TorchBuilder, x: Value, *, stable: bool | None = None, dim: int = -1,
-                descending: bool = False) -> Any:  # fmt: skip
-    return sort(op, x, dim, descending)
-
-
-def _top(op: TorchBuilder, x: Value, k: Any, axis: int, largest: bool, ordered: bool) -> Any:
-    if op.opset < 11 and not largest:
-        op.require(11, "the smallest elements (TopK)")
-    if op.opset < 10:
-        return op.TopK(x, axis=axis, k=k, _outputs=2)
-    if op.opset < 11:
-        return op.TopK(x, op.sizes([k]), axis=axis, _outputs=2)
-    return op.TopK(
-        x, op.sizes([k]), axis=axis, largest=int(largest), sorted=int(ordered), _outputs=2
-    )
-
-
 @translation("aten.mm.default", "aten.bmm.default", "aten.matmul.default", "aten.mv.default",
              "aten.dot.default")  # fmt: skip
 def matmul(op: TorchBuilder, a: Value, b: Value) -> Any:
-    return op.MatMul(a, b)
+    dtype = op.result()
+    if not dtype.is_integer or dtype in {dtypes.INT32, dtypes.INT64}:
+        return op.MatMul(a, b)
+    # in 32 bits the last 8 or 16 are the same
+    wide = op.MatMul(op.cast(a, dtypes.INT32), op.cast(b, dtypes.INT32))
+    return op.cast(wide, dtype)
 
 
 @translation("aten.linear.default")
 def linear(op: TorchBuilder, x: Value, weight: Value, bias: Value | None = None) -> Any:
-    if op.rank_of(x) == 2 and (bias is not None or op.opset >= 11):
+    if op.rank_of(x) == 2 and op.result().is_floating and (bias is not None or op.opset >= 11):
         return op.Gemm(x, weight, bias, transB=1)
     rank = op.rank_of(weight)
     result = op.MatMul(x, op.Transpose(weight, perm=[1, 0]) if rank == 2 else weight)
@@ -231,14 +216,36 @@ def linear(op: TorchBuilder, x: Value, weight: Value, bias: Value | None = None)
 @translation("aten.addmm.default")
 def addmm(op: TorchBuilder, bias: Value, a: Value, b: Value, *, beta: Any = 1,
           alpha: Any = 1) -> Any:  # fmt: skip
-    return op.Gemm(a, b, bias, alpha=alpha, beta=beta)
+    if not op.result().is_floating or op.shape_of(a)[1] == 0:
+        # onnxruntime has no Gemm of integers, and forgets beta where nothing is summed
+        return baddbmm(op, bias, a, b, beta=beta, alpha=alpha)
+    return op.Gemm(a, b, bias if beta else None, alpha=alpha, beta=beta or None)
+
+
+@translation("aten.addmv.default")
+def addmv(op: TorchBuilder, bias: Value, a: Value, b: Value, *, beta: Any = 1,
+          alpha: Any = 1) -> Any:  # fmt: skip
+    return baddbmm(op, bias, a, b, beta=beta, alpha=alpha)
+
+
+@translation("aten.addbmm.default")
+def addbmm(op: TorchBuilder, bias: Value, a: Value, b: Value, *, beta: Any = 1,
+           alpha: Any = 1) -> Any:  # fmt: skip
+    # the sum over the batch is one product over both axes
+    dtype = op.result()
+    batch, rows, inner = op.shape_of(a)
+    left = op.reshape(op.transpose(a, [1, 0, 2]), [rows, batch * inner])
+    right = op.reshape(b, [batch * inner, op.shape_of(b)[2]])
+    op.typed(left, op.dtype_of(a), [rows, batch * inner])
+    product = _scaled(op, matmul(op, left, right), alpha, dtype)
+    return product if beta == 0 else op.Add(product, _scaled(op, bias, beta, dtype))
 
 
 @translation("aten.baddbmm.default")
 def baddbmm(op: TorchBuilder, x: Value, a: Value, b: Value, *, beta: Any = 1,
             alpha: Any = 1) -> Any:  # fmt: skip
     dtype = op.result()
-    result = _scaled(op, op.MatMul(a, b), alpha, dtype)
+    result = _scaled(op, matmul(op, a, b), alpha, dtype)
     return result if beta == 0 else op.Add(result, _scaled(op, x, beta, dtype))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -11,27 +13,29 @@ from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
 from sardonyx.export.torch.sizes import Sizes
 from sardonyx.ir.builder import Builder
+from sardonyx.ir.graph import Graph
 from sardonyx.ir.types import TensorType
 from sardonyx.ir.value import Value
 from sardonyx.ops import registry as operators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sardonyx.dims import DimLike
     from sardonyx.dtypes import DType
     from sardonyx.ir.builder import AttributeTyper, Operand
-    from sardonyx.ir.graph import Graph
-    from sardonyx.ir.node import AttributeType
+    from sardonyx.ir.node import AttributeType, Node
     from sardonyx.ops.operator import Operator
     from sardonyx.ops.schema import Schema
 
 __all__ = [
+    "HIGHER_ORDER",
     "TRANSLATIONS",
     "Number",
     "TorchBuilder",
     "TorchValue",
     "Translation",
+    "higher_order",
     "known",
     "positive",
     "product",
@@ -47,6 +51,25 @@ Translation: TypeAlias = "Callable[..., Any]"
 
 TRANSLATIONS: Final[dict[str, Translation]] = {}
 """Target (``aten.relu.default``) -> function of `op` and the target's arguments."""
+
+
+HIGHER_ORDER: Final[dict[str, Translation]] = {}
+"""Higher-order operator (``cond``) -> function of the walker, the node and its arguments."""
+
+
+def higher_order(*names: str) -> Callable[[Translation], Translation]:
+    """Register a function as the translation of higher-order operators, which call graphs.
+
+    It is called as ``function(walker, node, *args, **kwargs)``: graphs are graph modules that
+    ``walker.run`` walks, the rest is as torch's nodes gave it (a size is a SymInt).
+    """
+
+    def register(function: Translation) -> Translation:
+        for name in names:
+            HIGHER_ORDER[name] = function
+        return function
+
+    return register
 
 
 def translation(*targets: str) -> Callable[[Translation], Translation]:
@@ -70,7 +93,7 @@ class TorchBuilder(Builder):
 
     `result_dtype` and `result_shape` are those of the first output that torch computes for the
     node being translated, `result_shapes` those of all; `common_dtype` is torch's
-    promotion of its first two arguments.
+    promotion of its first two arguments; `node` is torch's node.
     """
 
     def __init__(self, graph: Graph, opset: int) -> None:
@@ -80,6 +103,30 @@ class TorchBuilder(Builder):
         self.result_shape: tuple[DimLike | None, ...] = ()
         self.result_shapes: list[tuple[DimLike | None, ...]] = []
         self.common_dtype: DType | None = None
+        self.node: Any = None
+        self.bodies: list[Graph] = [graph]
+        self.warned_of_randomness = False
+
+    @contextmanager
+    def body(self, name: str) -> Iterator[Graph]:
+        """Within the block, new nodes go to a new graph: a branch's or a loop's body.
+
+        Constants still become initializers of the model's graph, where bodies see them; sizes
+        that are computed within stay within.
+        """
+        graph = Graph(name)
+        self.bodies.append(graph)
+        try:
+            with self.at(None), self.size_values.scope():
+                yield graph
+        finally:
+            self.bodies.pop()
+
+    def _insert(self, node: Node) -> None:
+        if len(self.bodies) > 1:
+            self.bodies[-1].nodes.append(node)
+        else:
+            super()._insert(node)
 
     def apply(
         self, op_type: str, inputs: Sequence[Operand], **keywords: Any
@@ -190,18 +237,14 @@ class TorchBuilder(Builder):
     def sizes(self, values: Sequence[DimLike]) -> Value:
         """A rank-1 INT64 value of sizes: a constant where all are numbers."""
         parts: list[Value] = []
-        run: list[int] = []
-        for value in values:
-            if isinstance(value, Dim):
-                if run:
-                    parts.append(self.ints(run))
-                    run = []
-                one = self.size_values.scalar(value)
-                parts.append(self.Reshape(one, self.ints([1])))
+        for symbolic, group in groupby(values, lambda value: isinstance(value, Dim)):
+            run = list(group)
+            if symbolic:
+                parts += self.size_values.vector([dim for dim in run if isinstance(dim, Dim)])
             else:
-                run.append(value)
-        if run or not parts:
-            parts.append(self.ints(run))
+                parts.append(self.ints([size for size in run if not isinstance(size, Dim)]))
+        if not parts:
+            return self.ints([])
         joined: Value = parts[0] if len(parts) == 1 else self.Concat(*parts, axis=0)
         return joined
 

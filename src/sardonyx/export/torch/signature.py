@@ -11,9 +11,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 from sardonyx.errors import ExportError, quote
+from sardonyx.export.torch.names import joined, key_text, plain_spec, register_caches
+from sardonyx.export.torch.shapes import specs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sardonyx.export.contract import Options
 
@@ -25,7 +27,7 @@ class Leaf:
     """One flattened argument.
 
     `parameter` is the argument it is part of, `dims` what torch is told of each dynamic axis,
-    `names` what the user calls it.
+    `names` what the user calls it; `number` is what torch is told of an integer.
     """
 
     name: str
@@ -33,11 +35,22 @@ class Leaf:
     value: Any
     dims: dict[int, Any] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
+    number: Any = None
 
     @property
     def is_tensor(self) -> bool:
         """Whether it becomes an input of the model."""
         return isinstance(self.value, torch.Tensor)
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it becomes an input of the model: a tensor, or an integer that may change."""
+        return self.is_tensor or self.number is not None
+
+    @property
+    def shape_spec(self) -> Any:
+        """What torch is told of it."""
+        return (self.dims or None) if self.is_tensor else self.number
 
     def wanted(self, axis: int) -> bool:
         """Whether the user insists that `axis` is dynamic (AUTO leaves it to torch)."""
@@ -49,10 +62,10 @@ class Leaf:
         called = f" {quote(name)}" if name else ""
         return f"dimension{called} (axis {axis} of input {quote(self.name)})"
 
-    def ask(self, axis: int, spec: Any) -> None:
+    def ask(self, axis: Any, spec: Any) -> None:
         """Make `axis` dynamic: `spec` is a name, None, or torch's own."""
         rank = self.value.dim()
-        if not -rank <= axis < rank:
+        if not isinstance(axis, int) or not -rank <= axis < rank:
             raise ExportError(f"input {quote(self.name)} of rank {rank} has no axis {axis}")
         axis %= rank
         if spec is None or isinstance(spec, str):
@@ -68,7 +81,11 @@ class Leaf:
 
 @dataclass
 class Call:
-    """The example call, flattened, and how to build it again from other leaves."""
+    """The example call, flattened, and how to build it again from other leaves.
+
+    `others` are further calls, as leaves, that the user gave to tell sizes by; `extra` is the
+    parameter that takes any keywords, where some were given.
+    """
 
     leaves: list[Leaf]
     spec: Any
@@ -76,13 +93,21 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     call_spec: Any
+    is_auto: bool = False
+    others: list[list[Any]] = field(default_factory=list)
+    extra: str | None = None
 
     @property
     def dynamic_shapes(self) -> Any:
         """What `torch.export.export` takes; None where nothing is dynamic."""
-        if not any(leaf.dims for leaf in self.leaves):
+        if not any(leaf.shape_spec for leaf in self.leaves):
             return None
-        return pytree.tree_unflatten([leaf.dims or None for leaf in self.leaves], self.spec)
+        leaves = [leaf.shape_spec for leaf in self.leaves]
+        shapes = pytree.tree_unflatten(leaves, plain_spec(self.spec))
+        if self.extra is not None:
+            shapes = {**shapes, **shapes[self.extra]}
+            del shapes[self.extra]
+        return shapes
 
     def rebuilt(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments with `values` for the leaves."""
@@ -98,47 +123,87 @@ def _name_of(spec: Any) -> str | None:
 
 def bind(module: Any, args: tuple[Any, ...], options: Options) -> Call:
     """Bind the example arguments to the parameters of ``module.forward``."""
-    signature = inspect.signature(module.forward)
+    register_caches()
+    signature = _signature(module)
+    bound = _bound(module, signature, args, dict(options.kwargs))
+    arguments = dict(bound.arguments)
+    kwargs = dict(bound.kwargs)
+    paths, spec = pytree.tree_flatten_with_path(arguments)
+    extra = _variadic(signature)
+    leaves = [_leaf(path, value, extra) for path, value in paths]
+    call_leaves, call_spec = pytree.tree_flatten((bound.args, kwargs))
+    if len(call_leaves) != len(leaves):
+        raise ExportError("the example arguments hold containers that torch cannot flatten")
+    call = Call(leaves, spec, list(arguments), bound.args, kwargs, call_spec)
+    call.extra = extra if extra in arguments else None
+    shapes = options.dynamic_shapes
+    if shapes is not None:
+        _apply_shapes(call, module, arguments, shapes, extra)
+        for more_args, more_kwargs in getattr(shapes, "_examples", ()):
+            more = _bound(module, signature, more_args, dict(more_kwargs or {}))
+            call.others.append(pytree.tree_leaves(dict(more.arguments)))
+    _name(leaves, options.input_names)
+    if options.dynamic_axes is not None:
+        _apply_axes(call, options.dynamic_axes, options.output_names or ())
+    return call
+
+
+def _signature(module: Any) -> inspect.Signature:
+    """The parameters of ``forward``; those of TorchScript are in its schema."""
+    function = getattr(module, "forward", module)
+    schema = getattr(function, "schema", None)
+    if schema is None:
+        return inspect.signature(function)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                argument.name,
+                kind,
+                default=argument.default_value
+                if argument.has_default_value()
+                else inspect.Parameter.empty,
+            )
+            for argument in schema.arguments
+            if argument.name != "self"
+        ]
+    )
+
+
+def _bound(
+    module: Any, signature: inspect.Signature, args: Sequence[Any], kwargs: dict[str, Any]
+) -> inspect.BoundArguments:
     try:
-        bound = signature.bind(*args, **dict(options.kwargs))
+        return signature.bind(*args, **kwargs)
     except TypeError as error:
         raise ExportError(
             f"the example arguments do not fit {type(module).__name__}.forward{signature}: {error}",
             hint="args are the positional arguments as a tuple, kwargs the others",
         ) from None
-    arguments = dict(bound.arguments)
-    kwargs = dict(bound.kwargs)
-    paths, spec = pytree.tree_flatten_with_path(arguments)
-    leaves = [Leaf(_path_name(path), _path_name(path[:1]), value) for path, value in paths]
-    call_leaves, call_spec = pytree.tree_flatten((bound.args, kwargs))
-    if len(call_leaves) != len(leaves):
-        raise ExportError("the example arguments hold containers that torch cannot flatten")
-    _name(leaves, options.input_names)
-    call = Call(leaves, spec, list(arguments), bound.args, kwargs, call_spec)
-    if options.dynamic_axes is not None:
-        _apply_axes(call, options.dynamic_axes, options.output_names or ())
-    elif options.dynamic_shapes is not None:
-        _apply_shapes(call, arguments, options.dynamic_shapes)
-    return call
 
 
-def _path_name(path: Sequence[Any]) -> str:
-    parts = [
-        str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path
-    ]
-    return re.sub(r"\W+", "_", "_".join(parts))
+def _variadic(signature: inspect.Signature) -> str | None:
+    """The name of the parameter that takes any keywords."""
+    kinds = signature.parameters.values()
+    return next((each.name for each in kinds if each.kind is inspect.Parameter.VAR_KEYWORD), None)
+
+
+def _leaf(path: Sequence[Any], value: Any, extra: str | None) -> Leaf:
+    parts = [key_text(key) for key in path]
+    shown = parts[1:] if parts[0] == extra and len(parts) > 1 else parts
+    return Leaf(joined(shown), parts[0], value)
 
 
 def _name(leaves: list[Leaf], names: Sequence[str] | None) -> None:
-    tensors = [leaf for leaf in leaves if leaf.is_tensor]
+    inputs = [leaf for leaf in leaves if leaf.is_input]
     if names is None:
         return
-    if len(names) != len(tensors):
-        found = ", ".join(leaf.name for leaf in tensors)
+    if len(names) != len(inputs):
+        found = ", ".join(leaf.name for leaf in inputs)
         raise ExportError(
-            f"{len(names)} input names for {len(tensors)} tensors", hint=f"the tensors are {found}"
+            f"{len(names)} input names for {len(inputs)} tensors", hint=f"the tensors are {found}"
         )
-    for leaf, name in zip(tensors, names, strict=True):
+    for leaf, name in zip(inputs, names, strict=True):
         leaf.name = name
 
 
@@ -158,44 +223,49 @@ def _apply_axes(call: Call, axes: Mapping[str, Any], outputs: Sequence[str]) -> 
             leaf.ask(axis, label)
 
 
-def _apply_shapes(call: Call, arguments: dict[str, Any], shapes: Any) -> None:
-    if isinstance(shapes, (tuple, list)):
-        shapes = dict(zip(arguments, shapes, strict=False))
-    if not isinstance(shapes, dict):
-        raise ExportError(
-            f"dynamic_shapes is a {type(shapes).__name__}",
-            hint="give a dict by parameter name, or a tuple in their order",
-        )
-    unknown = [name for name in shapes if name not in arguments]
-    if unknown:
-        raise ExportError(
-            f"dynamic_shapes names {quote(unknown[0])}, which is no argument of the call",
-            hint=f"the arguments are {', '.join(arguments)}",
-        )
-    flat: list[Any] = []
-    for name, value in arguments.items():
-        flat.extend(_flatten_specs(value, shapes.get(name)))
+def _apply_shapes(
+    call: Call, module: Any, arguments: dict[str, Any], shapes: Any, extra: str | None
+) -> None:
+    if isinstance(shapes, str):
+        if shapes != "auto":
+            raise ExportError(
+                f"dynamic_shapes is {quote(shapes)}",
+                hint='give "auto", a dict by parameter name, or a tuple in their order',
+            )
+        call.is_auto = True
+        for leaf in call.leaves:
+            for axis in range(leaf.value.dim() if leaf.is_tensor else 0):
+                leaf.ask(axis, torch.export.Dim.AUTO)
+        return
+    if callable(getattr(shapes, "dynamic_shapes", None)):
+        try:
+            shapes = shapes.dynamic_shapes(module, call.args, call.kwargs)
+        except Exception as error:
+            raise ExportError(f"dynamic_shapes does not fit the call: {error}") from error
+    flat = specs_of(arguments, shapes, extra)
     for leaf, spec in zip(call.leaves, flat, strict=True):
-        if not leaf.is_tensor or spec is None:
+        if spec is None:
             continue
-        pairs = spec.items() if hasattr(spec, "items") else enumerate(spec)
-        for axis, dim in pairs:
-            if dim is not None and not isinstance(dim, int) and dim is not torch.export.Dim.STATIC:
-                leaf.ask(axis, dim)
+        if leaf.is_tensor:
+            for axis, dim in _pairs(leaf, spec):
+                if dim is not None and not isinstance(dim, int) and dim != torch.export.Dim.STATIC:
+                    leaf.ask(axis, dim)
+        elif isinstance(leaf.value, int) and not isinstance(leaf.value, bool):
+            leaf.number = torch.export.Dim.DYNAMIC if isinstance(spec, str) else spec
 
 
-def _flatten_specs(value: Any, spec: Any) -> list[Any]:
-    """The dynamic-shape specs of the leaves of `value`, in its flattened order."""
-    count = len(pytree.tree_leaves(value))
-    if spec is None:
-        return [None] * count
-    if isinstance(value, (list, tuple)):
-        parts = list(spec)
-        return [
-            leaf
-            for item, part in zip(value, parts, strict=True)
-            for leaf in _flatten_specs(item, part)
-        ]
-    if isinstance(value, dict):
-        return [leaf for key, item in value.items() for leaf in _flatten_specs(item, spec.get(key))]
-    return [spec] * count
+def _pairs(leaf: Leaf, spec: Any) -> Iterable[tuple[Any, Any]]:
+    if hasattr(spec, "items"):
+        found: Iterable[tuple[Any, Any]] = spec.items()
+        return found
+    if isinstance(spec, (list, tuple)):
+        if len(spec) != leaf.value.dim():
+            raise ExportError(
+                f"dynamic_shapes gives {len(spec)} dims for input {quote(leaf.name)} of rank "
+                f"{leaf.value.dim()}"
+            )
+        return enumerate(spec)
+    raise ExportError(
+        f"dynamic_shapes gives {spec!r} for input {quote(leaf.name)}",
+        hint='give a dict by axis, {0: "batch"}, or a tuple with an item for each axis',
+    )

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from sardonyx import dims, dtypes
 from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
+from sardonyx.export.torch.symbolic import Symbolic, floor_divided
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from sardonyx.dims import DimLike
+    from sardonyx.dtypes import DType
     from sardonyx.export.torch.signature import Leaf
     from sardonyx.ir.builder import Builder
     from sardonyx.ir.value import Value
 
 __all__ = ["Sizes"]
+
+
+_SHAPE_OF_AXES: Final = 15
 
 
 class Sizes:
@@ -34,6 +40,22 @@ class Sizes:
         self._solved: dict[str, tuple[Value, int, DimLike]] = {}
         self._scalars: dict[str, Value] = {}
         self._computed: dict[str, Value] = {}
+        self._fractions: dict[str, Value] = {}
+        self._opaque: dict[str, Any] = {}
+        self._signed: dict[str, dims.Bounds] = {}
+        self._symbolic = Symbolic(op, self)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Within the block, what is read, bound and computed is forgotten at its end."""
+        before = self._sources, self._solved, self._scalars, self._computed, self._fractions
+        self._sources, self._solved = dict(self._sources), dict(self._solved)
+        self._scalars, self._computed = dict(self._scalars), dict(self._computed)
+        self._fractions = dict(self._fractions)
+        try:
+            yield
+        finally:
+            self._sources, self._solved, self._scalars, self._computed, self._fractions = before
 
     def name_inputs(self, inputs: Sequence[tuple[Leaf, Any]]) -> None:
         """Give torch's symbols the names that the user chose; `inputs`: leaf and fake tensor.
@@ -74,22 +96,39 @@ class Sizes:
             if len(free) != 1:
                 continue
             (name,) = free
-            if dim == dims.symbol(name):
+            if dims.unparse(dim) == name:
                 self._sources.setdefault(name, (value, axis))
             else:
                 self._solved.setdefault(name, (value, axis, dim))
 
     def bind(self, size: Any, value: Value) -> None:
-        """Let the symbol `size` be the scalar `value`, one that the data decides."""
-        dim = self.dim(size)
+        """Let the symbol `size` (a SymInt, SymFloat or SymBool) be the scalar `value`.
+
+        A truth value is a symbol that is compared with 1.
+        """
+        expr = size.node.expr
+        if not expr.is_Symbol:
+            found = sorted(expr.free_symbols, key=str)
+            if len(found) != 1:
+                raise ExportError(f"{expr} is not one symbol, so it cannot be bound to a value")
+            (expr,) = found
+            if value.dtype is dtypes.BOOL:
+                value = self._op.Cast(value, to=dtypes.INT64.code)
+        if not expr.is_integer:
+            self._fractions[str(expr)] = value
+            return
+        dim = self.convert(expr)
         if isinstance(dim, Dim):
-            self._scalars[str(dim)] = value
+            name = str(dim)
+            self._scalars[name] = value
+            for text in [text for text in self._computed if name in text]:
+                del self._computed[text]
 
     def dim(self, size: Any) -> DimLike:
         """A torch size (int or SymInt) as a dim; `ExportError` where it is no such expression."""
         if isinstance(size, (int, Dim)):
             return size
-        return self._convert(size.node.expr)
+        return self.convert(size.node.expr)
 
     def dim_or_none(self, size: Any) -> DimLike | None:
         """The same, None where the expression cannot be said."""
@@ -108,21 +147,71 @@ class Sizes:
                 self._computed[text] = self._emit(ast.parse(text, mode="eval").body)
         return self._computed[text]
 
-    def number(self, symbolic: Any) -> Value:
-        """A torch SymFloat as a FLOAT scalar."""
-        with self._op.metadata({"sardonyx.size": str(symbolic.node.expr)}, prefix="sizes/"):
-            return self._emit_number(symbolic.node.expr)
+    def vector(self, values: Sequence[Dim]) -> list[Value]:
+        """`values` as INT64 values of rank 1 to be joined; neighbouring axes are read at once."""
+        parts: list[Value] = []
+        start = 0
+        while start < len(values):
+            source = self._sources.get(dims.unparse(values[start]))
+            end = start + 1
+            if source is None:
+                one = self.scalar(values[start])
+                parts.append(self._op.Reshape(one, self._op.value([1], dtypes.INT64)))
+            else:
+                value, axis = source
+                while end < len(values) and self._sources.get(dims.unparse(values[end])) == (
+                    value,
+                    axis + end - start,
+                ):
+                    end += 1
+                with self._op.metadata({"sardonyx.size": "shape"}, prefix="sizes/"):
+                    parts.append(self._axes(value, axis, axis + end - start))
+            start = end
+        return parts
 
-    def _convert(self, expr: Any) -> DimLike:
+    def number(self, symbolic: Any, dtype: DType = dtypes.FLOAT) -> Value:
+        """A torch SymFloat as a scalar of `dtype`."""
+        with self._op.metadata({"sardonyx.size": str(symbolic.node.expr)}, prefix="sizes/"):
+            return self._symbolic.number(symbolic.node.expr, dtype)
+
+    def truth(self, symbolic: Any) -> Value:
+        """A torch SymBool as a BOOL scalar."""
+        with self._op.metadata({"sardonyx.size": str(symbolic.node.expr)}, prefix="sizes/"):
+            return self._symbolic.truth(symbolic.node.expr)
+
+    def fraction(self, name: str) -> Value:
+        """The value bound to a symbol that is no whole number."""
+        if name not in self._fractions:
+            raise ExportError(f"number {name!r} is known only when the data is seen")
+        return self._fractions[name]
+
+    def convert(self, expr: Any) -> DimLike:
+        """An expression of torch's symbols as a dim.
+
+        What dims cannot say (a rounded fraction, a choice) becomes a symbol of its own, which is
+        computed where it is needed.
+        """
         if expr.is_Integer:
             return int(expr)
         if expr.is_Symbol:
-            return dims.symbol(self._names.setdefault(str(expr), str(expr)))
+            name = self._names.setdefault(str(expr), str(expr))
+            return dims.symbol(name) if expr.is_nonnegative else self._any(name)
         kind = type(expr).__name__
         rule = _RULES.get(kind)
-        if rule is not None and not (kind == "Pow" and not expr.args[1].is_Integer):
-            return rule([self._convert(part) for part in expr.args])
+        if rule is not None and not (
+            kind in {"Pow", "PowByNatural"} and not (expr.args[1].is_Integer and expr.args[1] >= 0)
+        ):
+            return rule([self.convert(part) for part in expr.args])
+        if expr.is_integer is not False and self._symbolic.has_rule(expr):
+            known = {str(other): name for name, other in self._opaque.items()}
+            name = known.get(str(expr)) or f"computed_{len(self._opaque)}"
+            self._opaque[name] = expr
+            return self._any(name)
         raise ExportError(f"a size is {expr}, which ONNX shapes cannot say")
+
+    def _any(self, name: str) -> DimLike:
+        self._signed[name] = (None, None)
+        return dims.symbol(name, None, None)
 
     def _emit(self, tree: ast.expr) -> Value:
         op = self._op
@@ -135,6 +224,10 @@ class Sizes:
             return value
         if isinstance(tree, ast.BinOp):
             left, right = self._emit(tree.left), self._emit(tree.right)
+            if isinstance(tree.op, ast.FloorDiv) and not (
+                self._is_positive(tree.left) and self._is_positive(tree.right)
+            ):
+                return floor_divided(op, left, right)
             name = {ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul", ast.Mod: "Mod"}.get(
                 type(tree.op), "Div"
             )
@@ -147,9 +240,14 @@ class Sizes:
         assert not isinstance(made, tuple)
         return made
 
+    def _is_positive(self, tree: ast.expr) -> bool:
+        return dims.known_less_equal(0, dims.parse(ast.unparse(tree), self._signed)) is True
+
     def _symbol(self, name: str) -> Value:
         if name not in self._scalars:
-            if name in self._sources:
+            if name in self._opaque:
+                self._scalars[name] = self._symbolic.whole(self._opaque[name])
+            elif name in self._sources:
                 self._scalars[name] = self._axis(*self._sources[name])
             elif name in self._solved:
                 value, axis, dim = self._solved[name]
@@ -159,8 +257,23 @@ class Sizes:
         return self._scalars[name]
 
     def _axis(self, value: Value, axis: int) -> Value:
-        size: Value = self._op.Gather(self._op.Shape(value), self._op.value(axis), axis=0)
+        op = self._op
+        size: Value = (
+            op.Gather(op.Shape(value), op.value(axis), axis=0)
+            if op.opset < _SHAPE_OF_AXES
+            else op.Squeeze(self._axes(value, axis, axis + 1))
+        )
         return size
+
+    def _axes(self, value: Value, start: int, end: int) -> Value:
+        """The sizes of neighbouring axes."""
+        op = self._op
+        whole = value.shape is not None and (start, end) == (0, len(value.shape))
+        if whole or op.opset < _SHAPE_OF_AXES:
+            sizes: Value = op.Shape(value)
+            return sizes if whole else op.Gather(sizes, op.value(list(range(start, end))), axis=0)
+        part: Value = op.Shape(value, start=start, end=end)
+        return part
 
     def _solve(self, name: str, size: Value, dim: DimLike) -> Value:
         # size = factor * name + offset -> name = (size - offset) / factor
@@ -172,25 +285,6 @@ class Sizes:
             self._op.Sub(size, self._op.value(offset)), self._op.value(factor)
         )
         return value
-
-    def _emit_number(self, expr: Any) -> Value:
-        op = self._op
-        kind = type(expr).__name__
-        if expr.is_number:
-            return op.value(float(expr), dtypes.FLOAT)
-        if kind == "ToFloat" or expr.is_Symbol or (kind in _RULES and expr.is_integer):
-            whole = expr.args[0] if kind == "ToFloat" else expr
-            value: Value = op.Cast(self.scalar(self._convert(whole)), to=dtypes.FLOAT.code)
-            return value
-        name = _NUMBERS.get(kind)
-        if name is None:
-            raise ExportError(f"a number is {expr}, which cannot be computed from sizes")
-        parts = [self._emit_number(part) for part in expr.args]
-        made = op.apply(name, parts[:2])
-        for part in parts[2:]:
-            made = op.apply(name, [made, part])  # type: ignore[list-item]
-        assert not isinstance(made, tuple)
-        return made
 
 
 def _sum(parts: list[DimLike]) -> DimLike:
@@ -221,18 +315,10 @@ _RULES: dict[str, Callable[[list[DimLike]], DimLike]] = {
     "PowByNatural": _power,
     "FloorDiv": lambda parts: parts[0] // parts[1],
     "CleanDiv": lambda parts: parts[0] // parts[1],
+    "CeilDiv": lambda parts: dims.ceil_div(*parts),
+    "Identity": lambda parts: parts[0],
     "Mod": lambda parts: parts[0] % parts[1],
     "PythonMod": lambda parts: parts[0] % parts[1],
     "Max": lambda parts: dims.maximum(*parts),
     "Min": lambda parts: dims.minimum(*parts),
-}
-
-_NUMBERS = {
-    "Add": "Add",
-    "Mul": "Mul",
-    "Pow": "Pow",
-    "FloatPow": "Pow",
-    "FloatTrueDiv": "Div",
-    "IntTrueDiv": "Div",
-    "OpaqueUnaryFn_sqrt": "Sqrt",
 }

@@ -8,13 +8,22 @@ import torch
 
 from sardonyx import dtypes
 from sardonyx.errors import ExportError
-from sardonyx.ir.tensor import ArrayTensor
+from sardonyx.ir.tensor import ArrayTensor, SparseTensor, Tensor
 
 if TYPE_CHECKING:
     from sardonyx.dtypes import DType
-    from sardonyx.ir.tensor import Array, Tensor
+    from sardonyx.ir.tensor import Array
+    from sardonyx.ir.value import Value
 
-__all__ = ["as_array", "constant", "dtype_of", "storage_key", "torch_dtype_of"]
+__all__ = [
+    "TorchTensor",
+    "as_array",
+    "constant",
+    "data_of",
+    "dtype_of",
+    "storage_key",
+    "torch_dtype_of",
+]
 
 _DTYPES: Final[dict[Any, DType]] = {
     torch.float32: dtypes.FLOAT,
@@ -64,14 +73,34 @@ def as_array(tensor: Any) -> Array:
     return array
 
 
+class TorchTensor(Tensor):
+    """A tensor of PyTorch as constant data: read, and copied from a device, when it is asked."""
+
+    __slots__ = ("_tensor",)
+
+    def __init__(self, tensor: Any, name: str = "") -> None:
+        super().__init__(dtype_of(tensor.dtype), tuple(map(int, tensor.shape)), name)
+        self._tensor = tensor.detach()
+
+    def numpy(self) -> Array:
+        """The elements, read-only; in the tensor's own memory where they lie in order there."""
+        array = as_array(self._tensor)
+        array.flags.writeable = False
+        return array
+
+    def raw(self) -> bytes | memoryview:
+        """The elements as raw_data holds them."""
+        return ArrayTensor(self.numpy(), self.dtype).raw()
+
+
 def constant(tensor: Any, name: str) -> Tensor:
     """`tensor` as the data of an initializer, sharing memory where possible."""
     if tensor.device.type == "meta":
         raise ExportError(
-            f"parameter {name!r} is on the meta device: it has no data",
+            f"tensor {name!r} is on the meta device: it has no data",
             hint="load the weights before exporting",
         )
-    return ArrayTensor(as_array(tensor), dtype_of(tensor.dtype), name)
+    return TorchTensor(tensor, name)
 
 
 def storage_key(tensor: Any) -> tuple[Any, ...] | None:
@@ -85,3 +114,12 @@ def storage_key(tensor: Any) -> tuple[Any, ...] | None:
         tuple(tensor.stride()),
         tensor.dtype,
     )
+
+
+def data_of(value: Value) -> Array | None:
+    """The elements of a constant, None of what is computed."""
+    data = value.const
+    if data is None:
+        return None
+    array: Array = data.to_dense() if isinstance(data, SparseTensor) else data.numpy()
+    return array
