@@ -2,7 +2,8 @@
 
 Every entry of `op_db` (torch.testing._internal) gives a few sample calls. `torch.export` captures
 each as a function of its tensors with every dim left to torch (`Dim.AUTO`), or with static dims
-where that fails; both exporters are given the same captured program. What they write runs on
+where that fails; both exporters are given the same captured program, and where one refuses it
+with dynamic dims, the one with static dims ("static only"). What they write runs on
 onnxruntime, and Sardonyx's on Sardonyx too, with the sample and, where dims stayed dynamic, with
 inputs of another size; all outputs are compared with PyTorch's, random ones in dtype and shape.
 
@@ -96,14 +97,16 @@ def samples(entry: Any, dtype: str, count: int) -> Iterator[Sample]:
             return
 
 
-def capture(sample: Sample) -> Any:
-    """The exported program, with dynamic dims where torch can."""
+def capture(sample: Sample, *, static: bool = False) -> Any:
+    """The exported program, with dynamic dims where torch can and not `static`."""
+    if static:
+        return torch.export.export(sample, sample.tensors, strict=False)
     auto = torch.export.Dim.AUTO
     shapes = tuple(dict.fromkeys(range(tensor.dim()), auto) for tensor in sample.tensors)
     try:
         return torch.export.export(sample, sample.tensors, dynamic_shapes=(shapes,), strict=False)
     except Exception:  # noqa: BLE001 - torch refuses in many ways
-        return torch.export.export(sample, sample.tensors, strict=False)
+        return capture(sample, static=True)
 
 
 def resized(program: Any, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
@@ -202,6 +205,17 @@ def compared(
     return None
 
 
+def is_dynamic(program: Any) -> bool:
+    """Whether an input has a size that the program leaves open."""
+    vals = [node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"]
+    return any(
+        not isinstance(size, int)
+        for val in vals
+        if isinstance(val, torch.Tensor)
+        for size in val.shape
+    )
+
+
 def results_of(sample: Sample, tensors: Sequence[torch.Tensor], seed: int = 0) -> list[Any]:
     torch.manual_seed(seed)
     leaves = pytree.tree_leaves(sample(*(each.clone() for each in tensors)))
@@ -215,6 +229,13 @@ def is_random(sample: Sample, program: Any) -> bool:
     return "empty" in sample.name or any(
         seeded in getattr(target, "tags", ()) for target in targets
     )
+
+
+def holds(program: Any, tensors: Sequence[torch.Tensor], outputs: Sequence[Any]) -> bool:
+    """Whether the captured program itself gives as many outputs of these shapes as PyTorch."""
+    leaves = pytree.tree_leaves(program.module()(*(each.clone() for each in tensors)))
+    found = [torch.as_tensor(leaf).shape for leaf in leaves if leaf is not None]
+    return found == [torch.as_tensor(each).shape for each in outputs]
 
 
 def said(error: Exception) -> str:
@@ -248,14 +269,24 @@ def examined(sample: Sample, exporter: str) -> dict[str, Any]:
         if other is not None:
             try:
                 others = results_of(sample, other)
+                other = other if holds(program, other, others) else None
             except Exception:  # noqa: BLE001 - the operator does not take this size
                 other = None
     record: dict[str, Any] = {"captured": True, "dynamic": other is not None, "errors": {}}
     start = time.process_time()
+    export = by_sardonyx if exporter == "sardonyx" else by_torch
     try:
-        data = (by_sardonyx if exporter == "sardonyx" else by_torch)(program, sample.tensors)
+        data = export(program, sample.tensors)
     except Exception as error:  # noqa: BLE001 - counted as a failure
-        return {**record, "exported": False, "errors": {"export": said(error)}}
+        failed = {**record, "exported": False, "errors": {"export": said(error)}}
+        if not is_dynamic(program):
+            return failed
+        try:
+            data = export(capture(sample, static=True), sample.tensors)
+        except Exception:  # noqa: BLE001 - the first error is told
+            return failed
+        record.update(dynamic=False, static_only=said(error))
+        other = None
     record["seconds"] = time.process_time() - start
     record["exported"] = True
     record["nodes"] = nodes_of(onnx.load_from_string(data).graph)
@@ -408,6 +439,10 @@ def summary(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "operators exported": operators(lambda record: record["exported"]),
         "samples": len(every),
         "samples exported": sum(record["exported"] for record in every),
+        "samples exported static only": sum("static_only" in record for record in every),
+        "operators exported static only": sum(
+            any("static_only" in record for record in records) for records in captured.values()
+        ),
         "dynamic samples": sum(record["dynamic"] for record in every),
         "seconds": sum(record.get("seconds", 0) for record in every),
     }
@@ -475,7 +510,9 @@ def failures(results: dict[str, list[dict[str, Any]]], title: str) -> None:
     for key, records in results.items():
         errors: dict[str, str] = {}
         for record in records:
-            errors = {**record.get("errors", {}), **errors}
+            refused = record.get("static_only")
+            told = {} if refused is None else {"static only": refused}
+            errors = {**told, **record.get("errors", {}), **errors}
         for where, error in errors.items():
             console.print(escape(f"{title} {key} [{where}] {error}"), soft_wrap=True)
 

@@ -291,8 +291,20 @@ def test_a_custom_operator_as_a_node_of_a_custom_domain():
     assert "mylib.Bump" in report.notes[-1]
 
 
+def test_optimize_folds_batch_norms_into_convolutions():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    nn.init.normal_(module[1].running_mean)
+    x = torch.randn(1, 3, 6, 6)
+    plain = sx.export(module, (x,))
+    assert [node.op_type for node in plain.graph.nodes] == ["Conv", "BatchNormalization", "Relu"]
+    model = sx.export(module, (x,), optimize=True)
+    assert [node.op_type for node in model.graph.nodes] == ["Conv", "Relu"]
+    (found,) = run_peer(model, {"input": x.numpy()})
+    np.testing.assert_allclose(found, module(x).detach().numpy(), rtol=0, atol=1e-5)
+
+
 def test_arguments_of_torch_onnx_that_do_not_exist_say_what_to_do():
-    with pytest.raises(TypeError, match=r"do_constant_folding.*sardonyx\.optimize"):
+    with pytest.raises(TypeError, match=r"do_constant_folding.*optimize=True"):
         sx.export(nn.ReLU(), (torch.rand(3),), do_constant_folding=True)
     with pytest.raises(TypeError, match="did you mean opset_version"):
         sx.export(nn.ReLU(), (torch.rand(3),), opset_versoin=17)

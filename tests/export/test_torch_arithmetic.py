@@ -11,6 +11,7 @@ import onnxruntime  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import sardonyx as sx  # noqa: E402
+from export.agree import agree  # noqa: E402
 
 special = torch.special
 
@@ -199,6 +200,10 @@ LINALG = [
     ("eigvalsh", torch.linalg.eigvalsh, POSITIVE),
     ("pinv", torch.linalg.pinv, torch.randn(3, 5)),
     ("matrix_exp", torch.linalg.matrix_exp, SQUARE),
+    ("inv_of_nothing", torch.linalg.inv_ex, torch.zeros(0, 3, 3)),
+    ("ormqr", torch.ormqr, *torch.geqrf(torch.randn(5, 3)), torch.randn(5, 2)),
+    ("ormqr_right", lambda a, tau, c: torch.ormqr(a, tau, c, left=False, transpose=True),
+     *torch.geqrf(torch.randn(5, 3)), torch.randn(2, 5)),
     ("addmv", torch.addmv, X[0, :4], SQUARE[0], X[1, :4]),
     ("addbmm", torch.addbmm, SQUARE[0], SQUARE, POSITIVE),
 ]  # fmt: skip
@@ -249,6 +254,31 @@ def test_losses_of_dynamic_batches(name):
 
 def test_cholesky_of_a_dynamic_batch():
     agrees(torch.linalg.cholesky, [POSITIVE], dynamic=True, factor=2000)
+
+
+def rebuilt(a):
+    u, s, vh = torch.linalg.svd(a, full_matrices=False)
+    return s, (u * s) @ vh
+
+
+@pytest.mark.parametrize(
+    "function",
+    [rebuilt, torch.linalg.pinv, torch.linalg.lu, lambda a: torch.linalg.eigvalsh(a @ a.mT)],
+    ids=["svd", "pinv", "lu", "eigvalsh"],
+)
+def test_factorizations_of_dynamic_sizes(function):
+    # which side is longer is known only when the model runs
+    torch.manual_seed(1)
+    args, *sizes = [(torch.randn(shape),) for shape in [(3, 4), (7, 5), (2, 6), (3, 3)]]
+    agree(function, *args, sizes=sizes, dynamic=({0: "n", 1: "m"},), terms=2000)
+
+
+def test_bounds_that_are_sizes():
+    x = torch.arange(-4, 8).reshape(6, 2)
+    agree(
+        lambda x: (x.clamp(0, x.shape[0] - 1), x.float().clamp(max=x.shape[0] - 3)), x,
+        dynamic=({0: "n"},), sizes=[(x[:3],), (x.repeat(3, 1),)],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -340,3 +340,22 @@ def test_older_opsets(opset):
 def test_an_older_opset_is_refused():
     with pytest.raises(ExportError, match="needs opset 16"):
         agrees(lambda x, i: x.scatter_add(0, i, x), (X, torch.zeros_like(X).long()), opset=13)
+
+
+@pytest.mark.parametrize("initial", [None, 2.0])
+def test_segments(initial):
+    def reduced(x, lengths, offsets):
+        many = [
+            torch.segment_reduce(x, each, lengths=lengths, unsafe=True, initial=initial)
+            for each in ("sum", "mean", "max", "min", "prod")
+        ]
+        return (*many, torch.segment_reduce(x, "sum", offsets=offsets, unsafe=True))
+
+    args = floats(9, 3), torch.tensor([2, 0, 4, 3]), torch.tensor([0, 2, 2, 9])
+    others = floats(12, 3), torch.tensor([3, 4, 0, 2, 3]), torch.tensor([0, 5, 12])
+    agrees(reduced, args, dynamic=[{0: "n"}, {0: "m"}, {0: "k"}], others=[others])
+    rows = torch.tensor([[2, 0, 4, 3], [3, 3, 3, 0]])
+    agrees(
+        lambda x, n: torch.segment_reduce(x, "max", lengths=n, axis=1, unsafe=True),
+        (floats(2, 9, 3), rows),
+    )

@@ -116,6 +116,28 @@ def test_fractional_pools():
     )  # fmt: skip
 
 
+def test_fractional_pools_of_dynamic_sizes():
+    sizes = [(image(2, 4, 10, 13), torch.rand(2, 4, 2))]
+    agree(
+        lambda x, s: F.fractional_max_pool2d(x, (2, 3), (4, 3), _random_samples=s),
+        image(*X2), torch.rand(2, 4, 2), dynamic=({2: "h", 3: "w"}, None), sizes=sizes,
+    )  # fmt: skip
+
+
+def test_adaptive_pools_of_nothing():
+    agree(lambda x: F.adaptive_avg_pool3d(x, (3, 2, 2)), torch.zeros(0, 3, 7, 5, 4))
+
+
+def test_the_gradient_of_a_max_pool():
+    def backward(x, gradient):
+        _, places = F.max_pool2d(x, 3, 2, 1, return_indices=True)
+        return torch.ops.aten.max_pool2d_with_indices_backward(
+            gradient, x, [3, 3], [2, 2], [1, 1], [1, 1], False, places
+        )
+
+    agree(backward, image(2, 3, 7, 8), image(2, 3, 4, 4))
+
+
 def test_pools_of_integers():
     x = torch.randint(-90, 90, (1, 2, 7, 7))
     agree(lambda x: F.max_pool2d(x, 3, 2, 1), x)
@@ -133,6 +155,7 @@ def test_pools_of_integers():
         lambda x: F.adaptive_avg_pool2d(x, (3, 4)),
         lambda x: F.adaptive_max_pool2d(x, (3, 2)),
         lambda x: F.adaptive_max_pool2d(x, 1, return_indices=True),
+        lambda x: F.adaptive_max_pool2d(x, (3, 2), return_indices=True),
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
     ],
 )
@@ -188,6 +211,14 @@ def test_batch_norm_in_training():
         return F.batch_norm(x, mean.clone(), var.clone(), training=True)
 
     agree(train, image(*X2), image(4), torch.rand(4) + 0.5, terms=256)
+
+    def updated(x, mean, var):
+        results = torch.ops.aten._batch_norm_with_update_functional(
+            x, None, None, mean, var, 0.1, 1e-5
+        )
+        return results[0], results[4], results[5]
+
+    agree(updated, image(*X2), image(4), torch.rand(4) + 0.5, terms=256)
 
 
 MODES = [

@@ -95,6 +95,13 @@ def test_pads(mode, opset):
     )  # fmt: skip
 
 
+def test_replicated_pads_of_what_a_crop_leaves_nothing_of():
+    agrees(
+        lambda x: functional.pad(x, (-1, 2, 3, -4), mode="replicate"), (numbers(1, 2, 5, 6),),
+        dynamic=[{2: "h", 3: "w"}], others=[(numbers(1, 2, 4, 9),), (numbers(1, 2, 2, 2),)],
+    )  # fmt: skip
+
+
 def test_pads_of_integers():
     agrees(
         lambda x: (functional.pad(x, (1, 2), value=3), functional.pad(x > 4, (0, 1), value=True)),

@@ -25,7 +25,9 @@ class Draws(torch.nn.Module):
             torch.rand(x.shape[0], 3), x.clone().normal_(2, 3), x.clone().random_(3),
             x.clone().cauchy_(), x.clone().geometric_(0.3), x.clone().log_normal_(),
             torch.randint_like(x, 4), torch.randint(-5, 5, (3,)), torch.randint(2**40, (3,)),
-            torch.multinomial(x[0].softmax(0), 4, True),
+            torch.multinomial(x[0].softmax(0), 4, True), torch.poisson(x.abs()),
+            torch.alpha_dropout(x, 0.3, True), torch.feature_alpha_dropout(x[:, :, None], 0.3, True),
+            torch.feature_dropout(x[:, :, None], 0.3, True),
         )  # fmt: skip
 
 
@@ -59,13 +61,15 @@ class Many(torch.nn.Module):
             torch.bernoulli(z + 0.3), z.clone().exponential_(2.0), z.clone().geometric_(0.3),
             z.clone().log_normal_(0, 0.5), torch.randint(-5, 5, (COUNT,)).float(),
             torch.nn.functional.dropout(z + 1, 0.3, True), torch.normal(z + 2, z + 3),
+            torch.poisson(z + 3), torch.alpha_dropout(torch.normal(z, z + 1), 0.3, True),
         ]) + x  # fmt: skip
 
 
-MEANS = [0.5, 0, 2, 0.3, 0.5, 1 / 0.3, np.exp(0.125), -0.5, 1, 2]
+MEANS = [0.5, 0, 2, 0.3, 0.5, 1 / 0.3, np.exp(0.125), -0.5, 1, 2, 3, 0]
 DEVIATIONS = [
     12**-0.5, 1, 2**0.5, 0.21**0.5, 0.5, 0.7**0.5 / 0.3,
     ((np.exp(0.25) - 1) * np.exp(0.25)) ** 0.5, 8.25**0.5, (0.3 / 0.7) ** 0.5, 3,
+    3**0.5, 1,
 ]  # fmt: skip
 
 

@@ -236,3 +236,33 @@ def test_a_shape_that_is_fed_stays() -> None:
     )
     (node,) = sx.optimize(built).graph.nodes
     assert [value.name for value in node.inputs if value is not None] == ["x", "s"]
+
+
+def padded(pads: str, attributes: str = "", more: str = "") -> Model:
+    return from_text(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[N, 1, 5, 5] x) => (float[N, 1, H, W] y)'
+        f" <int64[8] pads = {{{pads}}}, float zero = {{0}}, float one = {{1}},"
+        " float[1, 1, 2, 2] w = {1, 2, 3, 4}>"
+        f" {{ p = Pad {attributes} (x, pads{more}) y = Conv <pads = [1, 0, 0, 1]> (p, w) }}"
+    )
+
+
+def test_zeros_around_a_convolution_become_its_pads() -> None:
+    before = padded("0, 0, 1, 0, 0, 0, 2, 3", more=", zero")
+    assert optimized(before, level="basic") == ["Conv"]
+    (conv,) = sx.optimize(before).graph.nodes
+    assert list(conv.attributes["pads"].value) == [2, 0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("pads", "attributes", "more"),
+    [
+        ("0, 0, 1, 0, 0, 0, 0, 0", "", ", one"),
+        ("0, 0, 1, 0, 0, 0, 0, 0", '<mode = "reflect">', ""),
+        ("0, 0, -1, 0, 0, 0, 0, 0", "", ""),
+        ("1, 0, 0, 0, 0, 0, 0, 0", "", ""),
+    ],
+    ids=["ones", "reflected", "cut", "of the batch"],
+)
+def test_other_pads_stay(pads: str, attributes: str, more: str) -> None:
+    assert optimized(padded(pads, attributes, more)) == ["Pad", "Conv"]

@@ -296,6 +296,9 @@ def export(
         bool, typer.Option("--external-data", help="Weights in a file beside OUT.onnx.")
     ] = False,
     verify: Annotated[bool, typer.Option(help="Compare with the original.")] = True,
+    optimize: Annotated[
+        bool, typer.Option("--optimize", help="Fold constants, and batch norms into weights.")
+    ] = False,
     weights: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Data of a model on the meta device: .safetensors, .pt."),
@@ -318,6 +321,7 @@ def export(
         external_data=external_data,
         verify=verify,
         weights=weights,
+        optimize=optimize,
         report=report,
     )
     export_object(source, path, options, as_json=as_json)

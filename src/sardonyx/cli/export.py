@@ -48,6 +48,7 @@ class ExportOptions:
     output_names: str | None = None
     external_data: bool = False
     verify: bool = True
+    optimize: bool = False
     weights: str | None = None
     report: str | None = None
 
@@ -77,6 +78,7 @@ def export_object(source: str, path: str, options: ExportOptions, *, as_json: bo
             verify=options.verify,
             external_data=True if options.external_data else None,
             weights=options.weights,
+            optimize=options.optimize,
             report=report,
         )
         if options.report is not None:

@@ -42,6 +42,7 @@ def export(
     custom_translation_table: Mapping[Any, Callable[..., Any]] | None = None,
     weights: Any = None,
     state: Literal["constant", "inputs_outputs"] = "constant",
+    optimize: bool = False,
     report: bool | str | os.PathLike[str] | Report | None = None,
     **unknown: Any,
 ) -> Model:
@@ -71,6 +72,9 @@ def export(
       buffer is also an input, which has the buffer's present data by default, and each changed
       buffer or argument gives an output ``<name>.next`` after the others; a caller that feeds it
       back keeps the state (a cache of keys and values).
+    - `optimize`: apply `sardonyx.optimize` before verification: constants are folded, batch norms
+      go into convolutions, what layers are made of becomes single nodes. A weight that is
+      folded is no longer the module's by name and value; without it each one is.
     - `report`: a path (``.md`` or ``.json``) to write what was done to, True for
       ``<path>.report.md``, or a `Report` to fill.
 
@@ -101,6 +105,7 @@ def export(
         verify=verify,
         weights=weights,
         state=state,
+        optimize=optimize,
         custom_translations={**(custom_translation_table or {}), **(custom_translations or {})},
         report=filled,
     )

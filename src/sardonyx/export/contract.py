@@ -59,6 +59,7 @@ class Options:
     verify: bool = True
     weights: Any = None
     state: str = "constant"
+    optimize: bool = False
     custom_translations: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
     report: Report = field(default_factory=Report)
 
@@ -96,8 +97,7 @@ def exporter_of(model: Any, args: tuple[Any, ...]) -> Exporter:
 
 _OF_TORCH: Final = {
     "f": "the path is the third argument: sardonyx.export(model, args, path)",
-    "do_constant_folding": "run sardonyx.optimize(model) on the result",
-    "optimize": "run sardonyx.optimize(model) on the result",
+    "do_constant_folding": "optimize=True folds constants, and more",
     "export_params": "weights are always in the file; external_data=True puts them beside it",
     "keep_initializers_as_inputs": "weights are not inputs",
     "training": "models are exported in eval mode",

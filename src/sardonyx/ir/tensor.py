@@ -14,7 +14,7 @@ from sardonyx import dtypes
 from sardonyx.errors import ModelError, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from sardonyx.dtypes import DType
 
@@ -80,6 +80,10 @@ class Tensor(ABC):
         array: Array = self.numpy().copy()
         return array
 
+    def state(self) -> Hashable:
+        """What is equal as long as reading again gives the same; None where nothing can say."""
+        return None
+
     def __repr__(self) -> str:
         name = f" {quote(self.name)}" if self.name else ""
         return f"<{type(self).__name__}{name} {self.dtype.text}{list(self.shape)}>"
@@ -140,6 +144,14 @@ class RawTensor(Tensor):
     def read(self) -> Array:
         """The elements in memory of their own."""
         return array_from_raw(owned(self._buffer), self.dtype, self.shape)
+
+    def state(self) -> Hashable:
+        """Of a file its size and when it was changed; bytes never change."""
+        source = self._buffer if isinstance(self._buffer, bytes) else self._buffer.obj
+        if isinstance(source, bytes):
+            return "bytes"
+        file_state = getattr(source, "state", None)
+        return None if file_state is None else file_state()
 
 
 class SparseTensor:

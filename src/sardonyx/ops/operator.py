@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sardonyx.errors import ModelError, UnsupportedError, quote
@@ -32,7 +33,7 @@ __all__ = ["ControlFlow", "Operator", "same_as"]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attribute,))
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Operator:
     """Base of all operators; an instance is one node's parsed attributes.
 
@@ -59,6 +60,7 @@ class Operator:
     """The first version whose schema comes with a function body, where `body` is defined."""
 
     _schemas: ClassVar[dict[int, Schema]]
+    _names: ClassVar[tuple[str, ...]] = ("version", "n_outputs")
     _in_force: ClassVar[dict[tuple[type[Operator], int], Schema]] = {}
 
     version: int = 0
@@ -79,7 +81,25 @@ class Operator:
             cls.domain = domain
         if history is not None:
             cls.history = history
-        dataclass(frozen=True, kw_only=True, repr=True)(cls)
+        # what was made for the base fits where there are no other fields
+        if inspect.get_annotations(cls) or sum(map(is_dataclass, cls.__bases__)) > 1:
+            dataclass(frozen=True, kw_only=True, repr=False, eq=False)(cls)
+            cls._names = tuple(entry.name for entry in fields(cls))
+
+    def __repr__(self) -> str:
+        pairs = zip(self._names, self._values(), strict=True)
+        return f"{type(self).__qualname__}({', '.join(f'{name}={v!r}' for name, v in pairs)})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self._names])
 
     def infer(self, *inputs: Any) -> Fact | tuple[Fact, ...]:
         """Types and shapes of the outputs, and contents where they follow from the inputs'.

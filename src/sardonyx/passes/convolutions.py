@@ -1,4 +1,4 @@
-"""What follows a convolution, in its weights and its bias."""
+"""What stands before a convolution in its pads, what follows it in its weights and its bias."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from sardonyx.ir.node import Attribute, AttributeType
 from sardonyx.ir.tensor import ArrayTensor
-from sardonyx.rewrite import Refused, Rule
+from sardonyx.rewrite import NodeRule, Refused, Rule
 
 if TYPE_CHECKING:
+    from sardonyx.ir.node import Node
     from sardonyx.ir.tensor import Array
     from sardonyx.ir.value import Value
-    from sardonyx.rewrite import Match
+    from sardonyx.rewrite import Match, Scene
+    from sardonyx.rewrite.writing import RewriteBuilder
 
-__all__ = ["CONVOLUTIONS"]
+__all__ = ["CONVOLUTIONS", "PADDED"]
 
 
 def _normalized(
@@ -135,6 +138,49 @@ def _write_multiplied(op: Any, match: Match) -> Value:
     return _conv(op, match, _scaled(match, factor), _wide(match, "b") * factor)
 
 
+def _pad_into_conv(op: RewriteBuilder, match: Match) -> Value:
+    scene, node = match.scene, match.root
+    source = node.inputs[0]
+    pad = None if source is None else source.producer
+    if pad is None or pad.op_type != "Pad" or pad.domain or pad.graph is not node.graph:
+        raise Refused("what is convolved is not padded by a node")
+    found, conv, padding = _zeros_around(scene, pad), scene.operator(node), scene.operator(pad)
+    if found is None or padding is None or getattr(padding, "mode", "") != "constant":
+        raise Refused("the padding is not of zeros, or not constant")
+    if conv is None or getattr(conv, "auto_pad", "NOTSET") != "NOTSET":
+        raise Refused("the convolution pads by itself")
+    half = len(found) // 2
+    if any(found[:2]) or any(found[half : half + 2]) or min(found) < 0:
+        raise Refused("the padding is not of spatial axes alone")
+    added = [*found[2:half], *found[half + 2 :]]
+    own = getattr(conv, "pads", None) or [0] * len(added)
+    total = tuple(a + b for a, b in zip(own, added, strict=True))
+    pads = Attribute("pads", AttributeType.INTS, total)
+    return op.repeat(node, [pad.inputs[0], *node.inputs[1:]], pads)
+
+
+def _zeros_around(scene: Scene, pad: Node) -> list[int] | None:
+    """How many zeros a Pad adds, of all axes the firsts and then the lasts, if that is known."""
+    operator = scene.operator(pad)
+    rank = scene.rank(pad.output)
+    if operator is None or rank is None:
+        return None
+    inputs = [*scene.arguments(pad, operator), None, None, None]
+    filling = None if inputs[2] is None else scene.constant(inputs[2])
+    if inputs[2] is not None and (filling is None or np.any(filling != 0)):
+        return None
+    pads = scene.ints(inputs[1])
+    axes = list(range(rank)) if inputs[3] is None else scene.ints(inputs[3])
+    if pads is None or axes is None or len(pads) != 2 * len(axes):
+        return None
+    found = [0] * (2 * rank)
+    for place, axis in enumerate(axes):
+        found[axis % rank] = pads[place]
+        found[axis % rank + rank] = pads[place + len(axes)]
+    return found
+
+
+PADDED: Final = (NodeRule("pad-into-conv", ("Conv",), _pad_into_conv),)
 CONVOLUTIONS: Final = (
     Rule("conv-batch-norm", _normalized, _write_normalized, _is_inference),
     Rule("conv-add", _added, _write_added, _can_add, opset=7),

@@ -112,7 +112,7 @@ def _computed(scene: Scene, node: Node, operator: Operator) -> list[Tensor | Non
     allowed = max(_FREE_BYTES, sum(_size(scene, value) for value in node.inputs))
     allowed = min(allowed, scene.limits.folding_bytes)
     expected = sum(_size(scene, value) for value in node.outputs)
-    if expected > allowed:
+    if expected > allowed or (expected > _FREE_BYTES and _is_packed_through(scene, node)):
         return None
     schema = operator.schema(operator.version)
     arrays = [None if value is None else scene.constant(value) for value in node.inputs]
@@ -132,6 +132,16 @@ def _computed(scene: Scene, node: Node, operator: Operator) -> list[Tensor | Non
         found.append(ArrayTensor(np.asarray(result), dtype))
     is_small = sum(each.nbytes for each in found if each is not None) <= allowed
     return found if is_small else None
+
+
+def _is_packed_through(scene: Scene, node: Node) -> bool:
+    """Whether it transposes the right operand of matrix products only, for the compiler."""
+    if not scene.mixed or node.op_type != "Transpose" or scene.is_given_out(node.outputs[0]):
+        return False
+    return all(
+        user.op_type == "MatMul" and user.inputs[0] is not node.outputs[0]
+        for user in node.outputs[0].users
+    )
 
 
 def _size(scene: Scene, value: Any) -> int:

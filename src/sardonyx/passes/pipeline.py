@@ -11,7 +11,7 @@ from sardonyx.passes.activations import ACTIVATIONS
 from sardonyx.passes.attentions import ATTENTIONS
 from sardonyx.passes.common import common_subexpressions, dead_code
 from sardonyx.passes.control import inline_branches
-from sardonyx.passes.convolutions import CONVOLUTIONS
+from sardonyx.passes.convolutions import CONVOLUTIONS, PADDED
 from sardonyx.passes.folding import fold_constants
 from sardonyx.passes.identities import IDENTITIES
 from sardonyx.passes.movement import MOVEMENT
@@ -50,7 +50,7 @@ class Stage:
 
 
 _FOLD: Final = Stage("fold-constants", basic=True, run=fold_constants)
-_CLEAN: Final = Stage("clean", basic=True, rules=(*IDENTITIES, *MOVEMENT))
+_CLEAN: Final = Stage("clean", basic=True, rules=(*IDENTITIES, *MOVEMENT, *PADDED))
 _COMMON: Final = Stage("common-subexpressions", basic=True, run=common_subexpressions)
 _DEAD: Final = Stage("dead-code", basic=True, run=dead_code)
 

@@ -9,11 +9,10 @@ import numpy as np
 
 from sardonyx.autodiff import expand
 from sardonyx.errors import ExecutionError, InputError, LimitError, SardonyxError, quote
-from sardonyx.ir.tensor import SparseTensor
 from sardonyx.limits import DEFAULT, Limits, enforced, exceeded
 from sardonyx.ops.bind import lift
 from sardonyx.ops.operator import ControlFlow
-from sardonyx.ops.symbolic import check_size
+from sardonyx.reference.constants import Constants
 from sardonyx.reference.ledger import Ledger
 from sardonyx.reference.plan import Plan, Step, make_plan
 
@@ -35,7 +34,7 @@ class _Frame:
 
     __slots__ = ("outer", "values")
 
-    def __init__(self, outer: _Frame | None, values: dict[Value, Any]) -> None:
+    def __init__(self, outer: _Frame | None, values: Any) -> None:
         self.outer = outer
         self.values = values
 
@@ -91,20 +90,22 @@ class Evaluator:
     """Evaluates `model` node by node.
 
     Everything is read from the model when the evaluator is made: weights are copied out of
-    the file, so that the file may change afterwards. Gradient nodes are written out first, in a
-    copy. An instance may be used from several threads.
+    the file, so that the file may change afterwards. With `lazy`, weights are read when they are
+    needed, or by `constants.read`. Gradient nodes are written out first, in a copy. An instance may
+    be used from several threads.
     """
 
-    def __init__(self, model: Model, *, limits: Limits = DEFAULT) -> None:
+    def __init__(self, model: Model, *, limits: Limits = DEFAULT, lazy: bool = False) -> None:
         with enforced(limits):
             model = expand(model)
         self._model = model
         self._limits = limits
         self._plans: dict[tuple[int, int], Plan] = {}
-        self._constants: dict[Value, Any] = {}
-        with enforced(limits):
-            for graph in model.graphs():
-                self._read_constants(graph)
+        self._constants = Constants(limits)
+        for graph in model.graphs():
+            self._add_constants(graph)
+        if not lazy:
+            self._constants.read()
         self._plan = self._plan_of(model.graph, model.opset_imports, {}, self._plans)
 
     def run(
@@ -148,7 +149,7 @@ class Evaluator:
         return found if all_values else {name: found[name] for name in wanted}
 
     @property
-    def constants(self) -> Mapping[Value, Any]:
+    def constants(self) -> Constants:
         """The arrays of all initializers, of subgraphs and functions too."""
         return self._constants
 
@@ -168,20 +169,15 @@ class Evaluator:
         """Evaluate one node; `get` gives the value of an edge, `graphs` runs its subgraphs."""
         run.check(self._limits)
         inputs = [None if value is None else get(value) for value in step.node.inputs]
-        reach = _Frame(None, _Reach(get))  # type: ignore[arg-type]
+        reach = _Frame(None, _Reach(get))
         return self._apply(step, inputs, self._plan, reach, run, graphs)
 
-    def _read_constants(self, graph: Graph) -> None:
+    def _add_constants(self, graph: Graph) -> None:
         stack = [graph]
         while stack:
             current = stack.pop()
             for value in current.initializers:
-                const = value.const
-                if isinstance(const, SparseTensor):
-                    check_size("sparse initializer", const.shape, const.values.dtype.itemsize)
-                    self._constants[value] = const.to_dense()
-                elif const is not None:
-                    self._constants[value] = const.read()
+                self._constants.add(value)
             for node in current.nodes:
                 stack.extend(node.subgraphs())
 

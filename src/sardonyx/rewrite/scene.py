@@ -53,7 +53,8 @@ class Scene:
 
     The main graph and its subgraphs are worked on, functions are not. After `most_patches`
     patches no more are made (`is_done`): so a bad one is found by bisection. With `mixed`, nodes of
-    any opset version may be written, which no file can hold.
+    any opset version may be written, which no file can hold; and the transpose of a large constant
+    in a matrix product is left to those who pack the product's operands.
     """
 
     def __init__(

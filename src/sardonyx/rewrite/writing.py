@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sardonyx.errors import UnsupportedError
-from sardonyx.ir.node import Node
+from sardonyx.ir.node import Attribute, Node
 from sardonyx.ir.value import Value
 from sardonyx.ops import registry
 from sardonyx.ops.body_builder import BodyBuilder
@@ -46,11 +46,11 @@ class RewriteBuilder(BodyBuilder):
             return self._apply_newest(op_type, inputs, keywords)
         return super().apply(op_type, inputs, **keywords)
 
-    def repeat(self, node: Node, inputs: Sequence[Value | None]) -> Value:
-        """The first output of a node like `node`, with its attributes, on other inputs."""
+    def repeat(self, node: Node, inputs: Sequence[Value | None], *changed: Attribute) -> Value:
+        """The first output of a node like `node` on other inputs, with some attributes changed."""
         name = self._claim_node(None, f"{self._prefix}{node.op_type}")
         outputs = [Value(self.unique(name)) for _ in node.outputs]
-        attributes = list(node.attributes.values())
+        attributes = list({**node.attributes, **{each.name: each for each in changed}}.values())
         made = Node(node.op_type, inputs, outputs, attributes, domain=node.domain, name=name)
         made.version = node.version
         made.metadata.update(self._metadata)

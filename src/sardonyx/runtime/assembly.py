@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sardonyx import dtypes
 from sardonyx.errors import ExecutionError, LimitError
+from sardonyx.ir.value import Value
 from sardonyx.loops.nest import Temporary
 from sardonyx.runtime.compilation import Call
 from sardonyx.runtime.program import Buffer, SizesDiffer, Stretch, run_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
 
     from sardonyx.dims import DimLike
     from sardonyx.dtypes import DType
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from sardonyx.schedule.finish import Launch
 
 __all__ = ["Assembly", "Lifted", "known_shape"]
+
+_BATCH_BYTES: Final = 32 << 20
+"""Bytes that are read and written together before what was read is given up, about."""
 
 
 def known_shape(fact: Fact | None) -> tuple[DimLike, ...] | None:
@@ -42,14 +46,19 @@ class Assembly:
 
     `constants` are arrays by value, to which those are added that follow from constants alone;
     `aliases` says which values are others under another shape, `kept` which are read outside of
-    native code.
+    native code. `release` is told which constants no run reads any more.
     """
 
     def __init__(
-        self, facts: dict[Any, Fact], constants: dict[Any, Any], kept: set[Hashable]
+        self,
+        facts: dict[Any, Fact],
+        constants: MutableMapping[Any, Any],
+        kept: set[Hashable],
+        release: Callable[[Any], None] = lambda _: None,
     ) -> None:
         self.facts = facts
         self.constants = constants
+        self.release = release
         self.kept = kept
         self.aliases: dict[Hashable, Hashable] = {}
 
@@ -83,16 +92,64 @@ class Assembly:
                     kept.append(launch)
             rest.append(kept)
         try:
-            self.evaluate(folded, addresses, run_address)
+            self.fold_launches(folded, self.still_read(rest), addresses, run_address)
         except (LimitError, ExecutionError, SizesDiffer):
             return list(runs)  # each run fails, with its place, not the making of the session
         return rest
 
-    def evaluate(self, launches: list[Launch], addresses: dict[str, int], run_address: int) -> None:
-        """Run `launches`, which read constants only, and keep what they write."""
-        if not launches:
-            return
-        resolved = [self.resolved(launch) for launch in launches]
+    def still_read(self, runs: Sequence[list[Launch] | Call]) -> set[Hashable]:
+        """What `runs` read, or somebody outside of native code."""
+        found = {self.storage(value) for value in self.kept}
+        for run in runs:
+            for launch in run if isinstance(run, list) else ():
+                found.update(map(self.storage, launch.buffers))
+        return found
+
+    def fold_launches(
+        self,
+        launches: Sequence[Launch],
+        needed: set[Hashable],
+        addresses: dict[str, int],
+        run_address: int,
+    ) -> None:
+        """Run `launches` part by part, and release what they read but for what is `needed`."""
+        for batch in self.batches([self.resolved(launch) for launch in launches]):
+            self.evaluate(batch, addresses, run_address)
+            for buffer in dict.fromkeys(buffer for launch in batch for buffer in launch.buffers):
+                if buffer not in needed and self.is_mine(buffer):
+                    self.release(buffer)
+
+    def is_mine(self, value: Any) -> bool:
+        """Whether `value` is an initializer that the nodes of one graph read."""
+        if not isinstance(value, Value) or value.const is None:
+            return False
+        return len({user.graph for user in value.users}) == 1
+
+    def batches(self, launches: Sequence[Launch]) -> Iterator[list[Launch]]:
+        """`launches` in order and in parts that read few bytes; those of one value together."""
+        last: dict[Hashable, int] = {}
+        for number, launch in enumerate(launches):
+            last.update(dict.fromkeys(launch.outputs, number))
+        batch: list[Launch] = []
+        bound = 0
+        for number, launch in enumerate(launches):
+            batch.append(launch)
+            bound = max([bound, *(last[buffer] for buffer in launch.outputs)])
+            if number >= bound and self.bytes_of(batch) >= _BATCH_BYTES:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def bytes_of(self, launches: Sequence[Launch]) -> int:
+        """The size of what `launches`, whose sizes are numbers, read and write."""
+        buffers = dict.fromkeys(buffer for launch in launches for buffer in launch.buffers)
+        return sum(self.described(buffer).nbytes({}) for buffer in buffers)
+
+    def evaluate(
+        self, resolved: Sequence[Launch], addresses: dict[str, int], run_address: int
+    ) -> None:
+        """Run launches that read constants only, and keep what they write."""
         made = dict.fromkeys(buffer for launch in resolved for buffer in launch.outputs)
         read = dict.fromkeys(buffer for launch in resolved for buffer in launch.buffers)
         outputs = [self.described(buffer) for buffer in made]

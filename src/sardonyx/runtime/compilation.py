@@ -64,7 +64,7 @@ class Compilation:
     graph: Graph
     own: frozenset[Value]
     facts: dict[Value, Fact]
-    constants: dict[Value, Any]
+    constants: Mapping[Any, Any]
     run_address: int = 0
     steps: list[Stretch | Call] = field(default_factory=list)
     aliases: dict[Hashable, Hashable] = field(default_factory=dict)

@@ -130,7 +130,7 @@ class CompiledModel:
         self._limits = limits
         self.threads = resolve(threads)
         self.compilation: Compilation = compile_graph(
-            model, dict(evaluator.constants), limits, strict=strict
+            model, evaluator.constants, limits, strict=strict
         )
         self._graph = model.graph
         self._native = RUN(self.compilation.run_address)

@@ -12,6 +12,7 @@ The bodies of control flow are compiled in the same way, each to a `Compilation`
 from __future__ import annotations
 
 import warnings
+from collections import ChainMap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from sardonyx.ir.value import Value
     from sardonyx.limits import Limits
     from sardonyx.ops.fact import Fact
+    from sardonyx.reference.constants import Constants
     from sardonyx.reference.plan import Step
     from sardonyx.runtime.conditions import Condition
     from sardonyx.schedule.finish import Launch
@@ -78,11 +80,12 @@ _MOST_AXES = 64
 
 
 def compile_graph(
-    model: Model, constants: dict[Value, Any], limits: Limits, *, strict: bool = False
+    model: Model, constants: Constants, limits: Limits, *, strict: bool = False
 ) -> Compilation:
     """Compile the main graph of `model`; `constants` are the initializers' arrays.
 
-    With `strict` a product and a sum are rounded one after the other.
+    Those that are packed, and that nobody else reads, are released. With `strict` a product and a
+    sum are rounded one after the other.
     """
     with enforced(limits):
         whole = _Whole(_Source(model, constants, limits, strict), {})
@@ -115,7 +118,7 @@ class _Source:
     """What is compiled, and how many programs for outcomes of conditions were made of it."""
 
     model: Model
-    constants: dict[Value, Any]
+    constants: Constants
     limits: Limits
     strict: bool
     variants: int = 0
@@ -130,7 +133,7 @@ class _Whole:
     def __init__(self, source: _Source, decisions: dict[Value, Any]) -> None:
         self.source = source
         self.decisions = decisions
-        self.constants = dict(source.constants)
+        self.constants: ChainMap[Any, Any] = ChainMap({}, source.constants)  # type: ignore[arg-type]
         first = source.variants * _SYMBOLS
         source.variants += 1
         found = infer(source.model, known=decisions, first=first, limits=source.limits)
@@ -139,6 +142,11 @@ class _Whole:
             for value, fact in found.facts.items()
         }
         self.shaping = {name for f in self.facts.values() for name in _symbols(f.shape or ())}
+
+    def release(self, value: Value) -> None:
+        """Give up a constant, unless programs for other outcomes may need it."""
+        if not self.decisions:
+            self.source.constants.release(value)
 
 
 class _Forked(Exception):  # noqa: N818 - it steers, it is no failure
@@ -169,7 +177,7 @@ class _Compiler(Assembly):
         *,
         forks: bool = True,
     ) -> None:
-        super().__init__(whole.facts, whole.constants, set(graphs[-1].outputs))
+        super().__init__(whole.facts, whole.constants, set(graphs[-1].outputs), whole.release)
         self.whole = whole
         self.graphs = graphs
         self.graph = graphs[-1]

@@ -46,7 +46,9 @@ class Session:
     """A model ready to run.
 
     `source` is a path, the bytes of a file, or a `Model`. The model is checked, and everything
-    needed is read when the session is made: the file may change or go away afterwards. `threads`
+    needed is read when the session is made: the file may change or go away afterwards; in the rare
+    run that the reference takes over, weights that were packed are read again, and one whose file
+    was written to meanwhile is an `ExecutionError`. `threads`
     is how many threads a run may use (default: one for each core that this process may use; on
     Windows there is one). Calls of `run` from several threads at once are safe.
 
@@ -89,13 +91,14 @@ class Session:
         self._output_names = [result.name for result in self._results]
         with enforced(limits):
             model = expand(model)
-        self._evaluator = Evaluator(model, limits=limits)
+        self._evaluator = Evaluator(model, limits=limits, lazy=compile)
         clock.lap("read")
         self._compiled: CompiledModel | None = None
         if compile:
             self._compiled = _compiled(
                 model, self._evaluator, limits, strict=precision == "strict", threads=self.threads
             )
+            self._evaluator.constants.read()
             clock.lap("compile")
         self.timing: dict[str, float] = clock.laps
 

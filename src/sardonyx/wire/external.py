@@ -25,7 +25,7 @@ from sardonyx.limits import DEFAULT, exceeded
 from sardonyx.wire.source import READ_FLAGS, FileSource, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from sardonyx.dtypes import DType
     from sardonyx.ir.tensor import Array
@@ -177,6 +177,10 @@ class ExternalTensor(Tensor):
         """The elements in memory of their own, read without the map."""
         data = self._verified().source.read(self.offset, self.length)
         return array_from_raw(data, self.dtype, self.shape)
+
+    def state(self) -> Hashable:
+        """The file's size, and when it was changed."""
+        return None if self._file is None else self._file.source.state()
 
     def _verified(self) -> DataFile:
         if self._file is None:

@@ -63,6 +63,11 @@ class _Descriptor:
             os.lseek(self.number, offset, os.SEEK_SET)
             return os.read(self.number, length)
 
+    def state(self) -> tuple[int, int]:
+        """The size now, and when the content was last changed."""
+        known = os.fstat(self.number)
+        return known.st_size, known.st_mtime_ns
+
     def shorter(self, needed: int, size: int) -> SardonyxError:
         return self.error(
             f"the file ends at byte {size}, data is needed up to byte {needed}",
@@ -87,6 +92,10 @@ class MappedFile(mmap.mmap):
         Raises the source's error where the file has become shorter.
         """
         return self.descriptor.read(self.offset_of(view), view.nbytes)
+
+    def state(self) -> tuple[int, int]:
+        """The file's size now, and when its content was last changed."""
+        return self.descriptor.state()
 
     def offset_of(self, view: memoryview) -> int:
         """Where in the file `view`, a view of this map, begins."""
@@ -144,6 +153,10 @@ class FileSource:
     def status(self) -> os.stat_result:
         """What the open descriptor says now."""
         return os.fstat(self._descriptor.number)
+
+    def state(self) -> tuple[int, int]:
+        """The size now, and when the content was last changed."""
+        return self._descriptor.state()
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`, copied; raises `error` where the file is shorter."""

@@ -30,6 +30,7 @@ from sardonyx.export.torch import recurrent as recurrent
 from sardonyx.export.torch import reduction as reduction
 from sardonyx.export.torch import resize as resize
 from sardonyx.export.torch import scatter as scatter
+from sardonyx.export.torch import segments as segments
 from sardonyx.export.torch import similarity as similarity
 from sardonyx.export.torch import sorting as sorting
 from sardonyx.export.torch import special as special

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from sardonyx import dtypes
-from sardonyx.errors import ExportError
+from sardonyx.dims import Dim
 from sardonyx.export.torch.registry import TorchBuilder, TorchValue, translation
 from sardonyx.ir.value import Value
 
@@ -357,6 +357,8 @@ def minimum(op: TorchBuilder, a: Value, b: Value) -> Any:
 
 @translation("aten.clamp.default", "aten.clip.default")
 def clamp(op: TorchBuilder, x: Value, min: Any = None, max: Any = None) -> Any:
+    if any(isinstance(bound, (Dim, Value)) for bound in (min, max)):
+        return clamp_tensor(op, x, min, max)
     dtype = op.result()
     x = op.cast(x, dtype)
     low = max if min is not None and max is not None and min > max else min
@@ -460,17 +462,6 @@ def convert(op: TorchBuilder, x: Value, *_: Any, **__: Any) -> Any:
     "aten.resolve_neg.default",
 )  # fmt: skip
 def identity(op: TorchBuilder, x: Value, *_: Any, **__: Any) -> Any:
-    return x
-
-
-@translation("aten.feature_dropout.default", "aten.alpha_dropout.default",
-             "aten.feature_alpha_dropout.default")  # fmt: skip
-def dropout(op: TorchBuilder, x: Value, p: float, train: bool) -> Any:
-    if train and p:
-        raise ExportError(
-            "dropout is active: the module asks for it in eval mode too",
-            hint="pass training=self.training to torch.nn.functional.dropout",
-        )
     return x
 
 

@@ -15,7 +15,7 @@ from sardonyx.export.torch.pairs import (
     part_dtype,
     real_results,
 )
-from sardonyx.export.torch.registry import TRANSLATIONS, TorchBuilder, translation
+from sardonyx.export.torch.registry import TRANSLATIONS, TorchBuilder, known, translation
 from sardonyx.ir.value import Value
 
 __all__ = ["is_nonzero", "joined", "product", "reciprocal", "square", "typed_like"]
@@ -66,10 +66,11 @@ def view_as_real(op: TorchBuilder, z: Complex) -> Any:
 @translation("aten.complex.default")
 @complex_translation("aten.complex.default")
 def complex_(op: TorchBuilder, real: Value, imag: Value) -> Any:
-    shape = op.result_shape
+    shape = known(op.result_shape)
+    if shape is None:
+        raise ExportError("complex numbers of a shape that cannot be said")
     parts = [
-        part if part.shape == shape else op.Expand(part, op.sizes([dim or 0 for dim in shape]))
-        for part in (real, imag)
+        part if part.shape == shape else op.Expand(part, op.sizes(shape)) for part in (real, imag)
     ]
     return joined(op, parts[0], parts[1])
 

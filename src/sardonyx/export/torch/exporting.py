@@ -14,6 +14,7 @@ from sardonyx.export.report import FoundDim
 from sardonyx.export.torch.legacy import is_script, program_of
 from sardonyx.export.torch.names import by_target
 from sardonyx.export.torch.registry import TRANSLATIONS
+from sardonyx.export.torch.rotary import with_rotary
 from sardonyx.export.torch.signature import bind
 from sardonyx.export.torch.tidying import tidied
 from sardonyx.export.torch.trace import as_module, decompose, in_eval_mode, trace
@@ -22,6 +23,7 @@ from sardonyx.export.torch.verify import verify
 from sardonyx.export.torch.walk import target_name
 from sardonyx.export.torch.weights import with_weights
 from sardonyx.ops import registry as operators
+from sardonyx.passes import optimize
 
 if TYPE_CHECKING:
     from sardonyx.export.contract import Options
@@ -102,7 +104,10 @@ def _finish(program: Any, module: Any, call: Call, options: Options, name: str) 
     with report.stage("translate"):
         translated = translate(functional, call, options, name)
     with report.stage("tidy"):
-        translated.model = tidied(translated.model)
+        translated.model = with_rotary(tidied(translated.model))
+    if options.optimize:
+        with report.stage("optimize"):
+            translated.model = optimize(translated.model)
     report.describe(translated.model)
     foreign = _foreign(translated.model)
     if options.verify and foreign:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 
-from sardonyx import dtypes
+from sardonyx import dims, dtypes
 from sardonyx.errors import ExportError
 from sardonyx.export.torch.linalg import empty, eye, indices, transposed
-from sardonyx.export.torch.registry import TorchBuilder, known, static, translation
+from sardonyx.export.torch.registry import TorchBuilder, known, translation
 from sardonyx.export.torch.repeat import loop
 from sardonyx.export.torch.tensors import torch_dtype_of
 
 if TYPE_CHECKING:
+    from sardonyx.dims import DimLike
     from sardonyx.ir.value import Value
 
     States = tuple[list[Value], list[Value]]
@@ -25,21 +25,23 @@ _SWEEPS: Final = 12
 """Convergence is quadratic: float64 is reached in fewer for sizes to some hundreds."""
 
 
-def _rounds(size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Symmetric matrices of 0, 1 and -1 that pair each index with each other one once.
+def _rounds(op: TorchBuilder, size: DimLike) -> tuple[Value, Value, Value]:
+    """How many rounds pair each index with each other one once; in which a pair is, and its sign.
 
-    The entry of a pair is 1 above the diagonal and -1 below it.
+    The numbers of rounds are [size, size], -1 on the diagonal, and the sign is 1 above the
+    diagonal and -1 below it. Two indices meet in the round that their sum gives, modulo the
+    number of rounds; the last of an even number meets another in the round of twice the other.
     """
-    even = size + size % 2
-    players = list(range(even))
-    rounds = np.zeros((max(even - 1, 1), size, size))
-    for number in range(even - 1):
-        for left, right in zip(players[: even // 2], reversed(players[even // 2 :]), strict=True):
-            first, second = sorted((left, right))
-            if second < size:
-                rounds[number, first, second], rounds[number, second, first] = 1, -1
-        players = [players[0], players[-1], *players[1:-1]]
-    return rounds
+    count = dims.maximum(size - 1 + size % 2, 1)
+    rounds = op.scalar(count, dtypes.INT64)
+    numbers = indices(op, size)
+    rows = op.typed(op.unsqueeze(numbers, [1]), dtypes.INT64, [size, 1])
+    first, second = op.Min(rows, numbers), op.Max(rows, numbers)
+    other = op.Where(op.Equal(second, rounds), first, second)
+    met = op.Mod(op.Add(first, other), rounds)
+    which = op.Where(op.Equal(rows, numbers), op.constant(-1, dtypes.INT64), met)
+    sign = op.Sign(op.Sub(op.cast(numbers, dtypes.DOUBLE), op.cast(rows, dtypes.DOUBLE)))
+    return rounds, which, sign
 
 
 def _rotations(op: TorchBuilder, gram: Value, pairs: Value, one: Value) -> Value:
@@ -68,19 +70,19 @@ def _rotations(op: TorchBuilder, gram: Value, pairs: Value, one: Value) -> Value
     return op.typed(turn, dtype, shape)
 
 
-def _rotated(op: TorchBuilder, a: Value, size: int, symmetric: bool) -> tuple[Value, Value]:
+def _rotated(op: TorchBuilder, a: Value, size: DimLike, symmetric: bool) -> tuple[Value, Value]:
     """`a` with orthogonal columns, or diagonal if `symmetric`, and the rotation."""
     shape = op.shape_of(a)
     one = eye(op, a, size, size)
     square = [*shape[:-2], size, size]
     start = op.typed(op.Expand(one, op.sizes(square)), dtypes.DOUBLE, square)
-    table = _rounds(size)
-    rounds, count = op.constant(table, dtypes.DOUBLE), len(table)
+    rounds, meetings, sign = _rounds(op, size)
+    none = op.constant(0, dtypes.DOUBLE)
 
     def step(number: Value, states: list[Value]) -> States:
         matrix, turned = states
-        which = op.Mod(number, op.constant(count, dtypes.INT64))
-        pairs = op.typed(op.Gather(rounds, which, axis=0), dtypes.DOUBLE, [size, size])
+        now = op.Equal(meetings, op.Mod(number, rounds))
+        pairs = op.typed(op.Where(now, sign, none), dtypes.DOUBLE, [size, size])
         gram = matrix if symmetric else op.MatMul(transposed(op, matrix), matrix)
         turn = _rotations(op, op.typed(gram, dtypes.DOUBLE, square), pairs, one)
         matrix = op.MatMul(matrix, turn)
@@ -89,14 +91,14 @@ def _rotated(op: TorchBuilder, a: Value, size: int, symmetric: bool) -> tuple[Va
         turned = op.MatMul(turned, turn)
         return [op.typed(matrix, dtypes.DOUBLE, shape), op.typed(turned, dtypes.DOUBLE, square)], []
 
-    total = op.constant(_SWEEPS * count, dtypes.INT64)
+    total = op.Mul(rounds, op.constant(_SWEEPS, dtypes.INT64))
     matrix, turned = loop(op, total, [a, start], step)
     return matrix, turned
 
 
 def _columns(op: TorchBuilder, x: Value, places: Value) -> Value:
     rank = op.rank_of(x)
-    shape = op.shape_of(x)
+    shape = [*op.shape_of(x)[:-1], op.shape_of(places)[-1]]
     wide = op.Expand(op.unsqueeze(places, [rank - 2]), op.sizes(shape))
     return op.typed(op.GatherElements(x, wide, axis=rank - 1), dtypes.DOUBLE, shape)
 
@@ -104,16 +106,17 @@ def _columns(op: TorchBuilder, x: Value, places: Value) -> Value:
 def _svd(op: TorchBuilder, a: Value) -> tuple[Value, Value, Value]:
     """U, S and V of a reduced decomposition, in float64."""
     shape = op.shape_of(a)
-    height, width = static(shape[-2:], "a singular value decomposition")
+    height, width = shape[-2:]
     wide = op.typed(op.cast(a, dtypes.DOUBLE), dtypes.DOUBLE, shape)
-    flat = height < width
+    flat = dims.known_less(height, width) is True
     if flat:
-        wide = transposed(op, wide)
-    least, rank = min(height, width), len(shape)
-    matrix, v = _rotated(op, wide, least, False)
+        wide, width = transposed(op, wide), height
+    # where it is not known which is less, columns may be left that have no length
+    least, rank = dims.minimum(height, width), len(shape)
+    matrix, v = _rotated(op, wide, width, False)
     square = op.reduce("SumSquare", matrix, [rank - 2], False)
-    norms = op.typed(op.Sqrt(square), dtypes.DOUBLE, [*shape[:-2], least])
-    values, places = op.TopK(norms, op.ints([least]), axis=rank - 2, _outputs=2)
+    norms = op.typed(op.Sqrt(square), dtypes.DOUBLE, [*shape[:-2], width])
+    values, places = op.TopK(norms, op.sizes([least]), axis=rank - 2, _outputs=2)
     op.typed(values, dtypes.DOUBLE, [*shape[:-2], least])
     op.typed(places, dtypes.INT64, [*shape[:-2], least])
     tiny = op.constant(1e-300, dtypes.DOUBLE)
@@ -155,7 +158,7 @@ def eigh(op: TorchBuilder, a: Value, uplo: str = "L", compute_v: bool = True) ->
 def _symmetric(op: TorchBuilder, a: Value, uplo: str) -> tuple[Value, Value]:
     """Eigenvalues in order, and eigenvectors, in float64."""
     shape, rank = op.shape_of(a), op.rank_of(a)
-    (size,) = static(shape[-1:], "an eigenvalue decomposition")
+    size = shape[-1]
     wide = op.typed(op.cast(a, dtypes.DOUBLE), dtypes.DOUBLE, shape)
     rows, columns = op.unsqueeze(indices(op, size), [1]), indices(op, size)
     kept = op.Less(rows, columns) if uplo == "L" else op.Greater(rows, columns)
@@ -164,7 +167,7 @@ def _symmetric(op: TorchBuilder, a: Value, uplo: str) -> tuple[Value, Value]:
     one = eye(op, whole, size, size)
     diagonal = op.typed(op.Mul(matrix, one), dtypes.DOUBLE, shape)
     found = op.reduce("Sum", diagonal, [rank - 1], False)
-    values, places = op.TopK(found, op.ints([size]), axis=rank - 2, largest=0, _outputs=2)
+    values, places = op.TopK(found, op.sizes([size]), axis=rank - 2, largest=0, _outputs=2)
     op.typed(places, dtypes.INT64, shape[:-1])
     op.typed(values, dtypes.DOUBLE, shape[:-1])
     return values, _columns(op, turned, places)
@@ -180,7 +183,7 @@ def pinv(op: TorchBuilder, a: Value, *, atol: Value | None = None, rtol: Value |
          hermitian: bool = False) -> Any:  # fmt: skip
     dtype, shape = op.dtype_of(a), op.shape_of(a)
     wide, result = dtypes.DOUBLE, known(op.result_shape)
-    height, width = static(shape[-2:], "a pseudo-inverse")
+    height, width = shape[-2:]
     if 0 in shape:
         return transposed(op, a)
     rank = len(shape)
@@ -197,7 +200,8 @@ def pinv(op: TorchBuilder, a: Value, *, atol: Value | None = None, rtol: Value |
         limit = op.Mul(_trailing(op, rtol), largest)
     elif atol is None:
         eps = float(torch.finfo(torch_dtype_of(dtype)).eps)
-        limit = op.Mul(largest, op.constant(max(height, width) * eps, wide))
+        longest = op.scalar(dims.maximum(height, width), wide)
+        limit = op.Mul(largest, op.Mul(longest, op.constant(eps, wide)))
     if atol is not None:
         limit = op.Max(limit, _trailing(op, atol))
     kept = op.Greater(values, limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from sardonyx import dtypes
+from sardonyx import dims, dtypes
 from sardonyx.errors import ExportError
 from sardonyx.export.torch.ranking import full
 from sardonyx.export.torch.registry import TorchBuilder, known, translation
@@ -27,8 +27,8 @@ def empty(op: TorchBuilder) -> tuple[Value, ...] | None:
     shapes = [known(shape) for shape in op.result_shapes]
     if not any(shape is not None and 0 in shape for shape in shapes[:2]):
         return None
-    dtype = op.result()
-    return tuple(full(op, shape or (), 0, dtype) for shape in shapes)
+    both = zip(shapes, op.result_dtypes, strict=True)
+    return tuple(full(op, shape or (), 0, dtype) for shape, dtype in both)
 
 
 def indices(op: TorchBuilder, size: DimLike) -> Value:
@@ -239,9 +239,7 @@ def _lu(op: TorchBuilder, a: Value, pivot: bool = True) -> tuple[Value, Value, V
         return [kept, order], [chosen]
 
     matrix, order, stacked = loop(op, count, [a, order], step)
-    least = height if height == width else None
-    if least is None and isinstance(height, int) and isinstance(width, int):
-        least = min(height, width)
+    least = dims.minimum(height, width)
     op.typed(stacked, dtypes.INT64, [least, *batch, 1])
     pivots = op.transpose(op.squeeze(stacked, [rank - 1]), [*range(1, rank - 1), 0])
     return matrix, op.typed(pivots, dtypes.INT64, [*batch, least]), order
@@ -402,15 +400,11 @@ def _permutation(op: TorchBuilder, like: Value, order: Value) -> Value:
 def _unpacked(op: TorchBuilder, matrix: Value, height: Any, width: Any) -> tuple[Value, Value]:
     rank, dtype = op.rank_of(matrix), op.dtype_of(matrix)
     low = high = matrix
-    if height != width:
-        if not (isinstance(height, int) and isinstance(width, int)):
-            raise ExportError("an LU of dynamic size must be of square matrices")
-        least = min(height, width)
-        batch = list(op.shape_of(matrix)[:-2])
-        if width > least:
-            low = op.typed(op.slice(matrix, rank - 1, 0, least), dtype, [*batch, height, least])
-        else:
-            high = op.typed(op.slice(matrix, rank - 2, 0, least), dtype, [*batch, least, width])
+    least, batch = dims.minimum(height, width), list(op.shape_of(matrix)[:-2])
+    if least != width:
+        low = op.typed(op.slice(matrix, rank - 1, 0, least), dtype, [*batch, height, least])
+    if least != height:
+        high = op.typed(op.slice(matrix, rank - 2, 0, least), dtype, [*batch, least, width])
     zero, one = op.constant(0, dtype), op.constant(1, dtype)
     rows = op.unsqueeze(indices(op, op.shape_of(low)[-2]), [1])
     columns = indices(op, op.shape_of(low)[-1])
@@ -459,6 +453,30 @@ def householder_product(op: TorchBuilder, a: Value, tau: Value) -> Any:
     if isinstance(count, int) and count == 0:
         return start
     return loop(op, _count(op, count), [start], step)[0]
+
+
+@translation("aten.ormqr.default")
+def ormqr(op: TorchBuilder, a: Value, tau: Value, c: Value, left: bool = True,
+          transpose: bool = False) -> Any:  # fmt: skip
+    """The product with a Q of reflections: `a` has them below its diagonal, `tau` their scales."""
+    if (nothing := empty(op)) is not None:
+        return nothing[0]
+    dtype, count = op.dtype_of(a), op.shape_of(tau)[-1]
+    rows, last = indices(op, op.shape_of(a)[-2]), op.scalar(count - 1, dtypes.INT64)
+    start = c if left else transposed(op, c)
+
+    def step(number: Value, states: list[Value]) -> States:
+        k = number if transpose == left else op.Sub(last, number)
+        column = _pick(op, a, k, -1)
+        ones = op.Where(op.Equal(rows, k), op.constant(1, dtype), column)
+        v = _same(op, op.Where(op.Less(rows, k), op.constant(0, dtype), ones), column)
+        scale = _column(op, _column(op, _pick(op, tau, k, -1)))
+        mirrored = op.MatMul(_row(op, v), states[0])
+        rest = op.Sub(states[0], op.Mul(op.Mul(_column(op, v), scale), mirrored))
+        return [_same(op, rest, start)], []
+
+    found = loop(op, _count(op, count), [start], step)[0]
+    return found if left else transposed(op, found)
 
 
 @translation("aten.linalg_qr.default")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sardonyx import dtypes
 from sardonyx.export.torch.registry import TorchBuilder, product, static, translation
 from sardonyx.export.torch.tensors import torch_dtype_of
 
@@ -81,6 +82,24 @@ def batch_norm_with_state(op: TorchBuilder, x: Value, weight: Value | None, bias
         for state, found in ((mean, own), (var, unbiased))
     ]
     return result, own, _flat(op, _inverse(op, variance, eps)), *states
+
+
+@translation("aten._batch_norm_with_update_functional.default")
+def batch_norm_with_update(op: TorchBuilder, x: Value, weight: Value | None, bias: Value | None,
+                           mean: Value, var: Value, momentum: float,
+                           eps: float) -> Any:  # fmt: skip
+    result, own, inverse, *states = batch_norm_with_state(
+        op, x, weight, bias, mean, var, True, momentum, eps
+    )
+    return result, own, inverse, op.constant(np.zeros(0), dtypes.UINT8), *states
+
+
+@translation("aten._batch_norm_no_update.default")
+def batch_norm_without_update(op: TorchBuilder, x: Value, weight: Value | None,
+                              bias: Value | None, mean: Value, var: Value, momentum: float,
+                              eps: float) -> Any:  # fmt: skip
+    results = native_batch_norm(op, x, weight, bias, mean, var, momentum, eps)
+    return *results, op.constant(np.zeros(0), dtypes.UINT8)
 
 
 def _inverse(op: TorchBuilder, variance: Value, eps: float) -> Value:

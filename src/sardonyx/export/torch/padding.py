@@ -9,7 +9,7 @@ import numpy as np
 from sardonyx import dtypes
 from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
-from sardonyx.export.torch.indexing import empty
+from sardonyx.export.torch.indexing import empty, span
 from sardonyx.export.torch.registry import TorchBuilder, static, translation
 
 if TYPE_CHECKING:
@@ -72,18 +72,25 @@ def _replicated(op: TorchBuilder, x: Value, before: list[DimLike], after: list[D
     """`x` padded along the axes that a crop leaves nothing of, which Pad has no edge for."""
     for axis, size in enumerate(op.shape_of(x)):
         left, right = before[axis], after[axis]
-        if isinstance(size, Dim) or isinstance(left, Dim) or isinstance(right, Dim):
+        if isinstance(left, Dim) or isinstance(right, Dim):
             continue
-        if size + min(left, 0) + min(right, 0) <= 0:
-            places = np.clip(np.arange(size + left + right) - left, 0, size - 1)
-            shape = list(op.shape_of(x))
-            shape[axis] = size + left + right
-            x = op.typed(
-                op.Gather(x, op.constant(places, dtypes.INT64), axis=axis),
-                op.dtype_of(x),
-                shape,
-            )
-            before[axis] = after[axis] = 0
+        cropped = min(left, 0) + min(right, 0)
+        count = size + left + right
+        if not min(left, right) < 0 < max(left, right):
+            continue
+        if isinstance(size, Dim) or isinstance(count, Dim):
+            # how much a crop leaves is known only when the model runs
+            numbers = op.Sub(span(op, 0, count), op.constant(left, dtypes.INT64))
+            last = op.Sub(op.scalar(size, dtypes.INT64), op.constant(1, dtypes.INT64))
+            places = op.Min(op.Max(numbers, op.constant(0, dtypes.INT64)), last)
+        elif size + cropped <= 0:
+            places = op.constant(np.clip(np.arange(count) - left, 0, size - 1), dtypes.INT64)
+        else:
+            continue
+        shape = list(op.shape_of(x))
+        shape[axis] = count
+        x = op.typed(op.Gather(x, places, axis=axis), op.dtype_of(x), shape)
+        before[axis] = after[axis] = 0
     return x
 
 

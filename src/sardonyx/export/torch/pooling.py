@@ -10,6 +10,7 @@ import numpy as np
 from sardonyx import dtypes
 from sardonyx.dims import Dim
 from sardonyx.export.torch.convolution import batched, each, through_double
+from sardonyx.export.torch.indexing import empty
 from sardonyx.export.torch.registry import TorchBuilder, product, static, translation
 from sardonyx.ir.types import TensorType
 
@@ -108,6 +109,9 @@ def _register_pools(spatial: int) -> None:
     @translation(f"aten.adaptive_avg_pool{spatial}d.default",
                  f"aten._adaptive_avg_pool{spatial}d.default")  # fmt: skip
     def adaptive_avg_pool(op: TorchBuilder, x: Value, size: Sizes) -> Any:
+        nothing = empty(op)
+        if nothing is not None:
+            return nothing
         return _adaptive(op, x, each(size, spatial), "Average")
 
     @translation(f"aten.adaptive_max_pool{spatial}d.default")
@@ -268,9 +272,9 @@ def _adaptive_with_places(op: TorchBuilder, x: Value, outputs: Sequence[int]) ->
     sizes = shape[-spatial:]
     values = _adaptive(op, x, outputs, "Max")
     if any(isinstance(size, Dim) for size in sizes):
-        if any(out != 1 for out in outputs):
-            return values, None
         front = list(shape[:-spatial])
+        if any(out != 1 for out in outputs):
+            return values, _dynamic_places(op, x, sizes, outputs)
         flat = op.typed(op.reshape(x, [*front, product(sizes)]), op.dtype_of(x), [*front, None])
         places = op.ArgMax(flat, axis=len(front), keepdims=0)
         return values, op.unsqueeze(
@@ -286,6 +290,29 @@ def _adaptive_with_places(op: TorchBuilder, x: Value, outputs: Sequence[int]) ->
         rows = table[:, None, :, None] * size + one[None, :, None, :]
         table = rows.reshape(table.shape[0] * one.shape[0], -1)
     return values, _first_greatest(op, x, table, outputs)
+
+
+def _dynamic_places(
+    op: TorchBuilder, x: Value, sizes: Sequence[DimLike], outputs: Sequence[int]
+) -> Value:
+    """Where in its plane the maximum of each window is, for sizes that are not known."""
+    shape, spatial = op.shape_of(x), len(outputs)
+    front = list(shape[: len(shape) - spatial])
+    inside: Any = None
+    for axis, (size, count) in enumerate(zip(sizes, outputs, strict=True)):
+        # [1, …, count, …, 1, 1, …, size, …, 1]
+        one, _ = _members(op, size, count)
+        kept = {axis, spatial + axis}
+        one = op.unsqueeze(one, [each for each in range(2 * spatial) if each not in kept])
+        inside = one if inside is None else op.And(inside, one)
+    flat = op.reshape(x, [*front, 1, product(sizes)])
+    mask = op.typed(inside, dtypes.BOOL, [*outputs, *sizes])
+    many = math.prod(outputs)
+    windows = op.Where(op.reshape(mask, [many, product(sizes)]), flat,
+                       op.constant(-np.inf, op.dtype_of(x)))  # fmt: skip
+    places = op.ArgMax(windows, axis=len(front) + 1, keepdims=0)
+    op.typed(places, dtypes.INT64, [*front, many])
+    return op.reshape(places, [*front, *outputs])
 
 
 def _places(size: int, count: int) -> Any:
@@ -340,7 +367,7 @@ def _fractional(op: TorchBuilder, x: Value, kernel: Sizes, outputs: Sizes, sampl
     windows, counts = each(kernel, spatial), each(outputs, spatial)
     shape = op.shape_of(x)
     front = list(shape[:2])
-    sizes = static(shape[2:], "a fractional pool")
+    sizes = shape[2:]
     dtype = op.dtype_of(x)
     flat_places: Any = None
     for axis, (size, window, count) in enumerate(zip(sizes, windows, counts, strict=True)):
@@ -355,13 +382,13 @@ def _fractional(op: TorchBuilder, x: Value, kernel: Sizes, outputs: Sizes, sampl
         shaped: list[int] = [0, 0, *[1] * (2 * spatial)]
         shaped[2 + axis], shaped[2 + spatial + axis] = count, window
         places = op.Reshape(places, op.ints(shaped))
-        stride = math.prod(sizes[axis + 1 :])
+        stride = product(sizes[axis + 1 :])
         if stride != 1:
-            places = op.Mul(places, op.constant(stride, dtypes.INT64))
+            places = op.Mul(places, op.scalar(stride, dtypes.INT64))
         flat_places = places if flat_places is None else op.Add(flat_places, places)
     many, inside = math.prod(counts), math.prod(windows)
     flat_places = op.Reshape(flat_places, op.ints([0, 0, many * inside]))
-    flat = op.reshape(x, [*front, math.prod(sizes)])
+    flat = op.reshape(x, [*front, product(sizes)])
     gathered = op.GatherElements(flat, flat_places, axis=2)
     elements = op.Reshape(gathered, op.ints([0, 0, many, inside]))
     op.typed(elements, dtype, [*front, many, inside])
@@ -373,17 +400,38 @@ def _fractional(op: TorchBuilder, x: Value, kernel: Sizes, outputs: Sizes, sampl
     return op.reshape(values, result), op.reshape(found, result)
 
 
-def _starts(op: TorchBuilder, sample: Value, size: int, window: int, count: int,
+def _starts(op: TorchBuilder, sample: Value, size: DimLike, window: int, count: int,
             dtype: Any) -> Value:  # fmt: skip
     last: Value = op.Add(
         op.Mul(op.cast(sample, dtypes.INT64), op.constant(0, dtypes.INT64)),
-        op.constant(size - window, dtypes.INT64),
+        op.scalar(size - window, dtypes.INT64),
     )
     if count == 1:
         return last
-    step = op.constant((size - window) / (count - 1), dtype)
+    if isinstance(size, Dim):
+        step = op.Div(op.scalar(size - window, dtype), op.constant(count - 1, dtype))
+    else:
+        step = op.constant((size - window) / (count - 1), dtype)
     numbers = op.constant(np.arange(count - 1), dtype)
     begun = op.Cast(op.Mul(op.Add(sample, numbers), step), to=dtypes.INT64.code)
     offset = op.Cast(op.Mul(sample, step), to=dtypes.INT64.code)
     joined: Value = op.Concat(op.Sub(begun, offset), last, axis=2)
     return joined
+
+
+@translation("aten.max_pool2d_with_indices_backward.default")
+def max_pool_backward(op: TorchBuilder, gradient: Value, x: Value, kernel: Sizes, stride: Sizes,
+                      padding: Sizes, dilation: Sizes, ceil_mode: bool,
+                      places: Value) -> Any:  # fmt: skip
+    op.require(16, "the gradient of a max pool")
+    shape, pooled, dtype = list(op.shape_of(x)), op.shape_of(gradient), op.result()
+    front, plane, many = shape[:-2], product(shape[-2:]), product(pooled[-2:])
+    zeros = op.Expand(op.constant(0, dtype), op.sizes([*front, plane]))
+    spread = op.ScatterElements(
+        zeros,
+        op.reshape(places, [*front, many]),
+        op.reshape(gradient, [*front, many]),
+        axis=len(front),
+        reduction="add",
+    )
+    return op.reshape(op.typed(spread, dtype, [*front, plane]), shape)

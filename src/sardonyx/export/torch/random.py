@@ -14,7 +14,9 @@ import numpy as np
 from sardonyx import dtypes
 from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
+from sardonyx.export.torch.indexing import empty
 from sardonyx.export.torch.registry import TorchBuilder, known, translation
+from sardonyx.export.torch.repeat import loop
 from sardonyx.ir.value import Value
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ RANDOM_OPERATORS: Final = frozenset(
 """The standard's operators whose results differ from run to run."""
 
 _NARROW: Final = frozenset({dtypes.BFLOAT16})
+_SATURATION: Final = 1.7580993408473766
+"""What SELU tends to, negated: its scale by its alpha."""
 
 
 def _warn(op: TorchBuilder) -> None:
@@ -181,6 +185,77 @@ def native_dropout(op: TorchBuilder, x: Value, p: float, train: bool | None = Tr
 @translation("aten.dropout.default")
 def dropout(op: TorchBuilder, x: Value, p: float, train: bool) -> Any:
     return native_dropout(op, x, p, True)[0] if train and p else x
+
+
+@translation("aten.feature_dropout.default")
+def feature_dropout(op: TorchBuilder, x: Value, p: float, train: bool) -> Any:
+    if not train or not p:
+        return x
+    dtype = op.dtype_of(x)
+    scale = op.constant(0.0 if p == 1 else 1 / (1 - p), dtype)
+    return op.Where(_kept_planes(op, x, p), op.Mul(x, scale), op.constant(0, dtype))
+
+
+@translation("aten.alpha_dropout.default")
+def alpha_dropout(op: TorchBuilder, x: Value, p: float, train: bool) -> Any:
+    return _to_saturation(op, x, p, _happens(op, 1 - p)) if train and p else x
+
+
+@translation("aten.feature_alpha_dropout.default")
+def feature_alpha_dropout(op: TorchBuilder, x: Value, p: float, train: bool) -> Any:
+    return _to_saturation(op, x, p, _kept_planes(op, x, p)) if train and p else x
+
+
+def _kept_planes(op: TorchBuilder, x: Value, p: float) -> Value:
+    """Which channels of each sample are kept."""
+    whole, shape = op.result_shape, op.shape_of(x)
+    op.result_shape = (*shape[:2], *[1] * (len(shape) - 2))
+    kept = _happens(op, 1 - p)
+    op.result_shape = whole
+    return kept
+
+
+def _to_saturation(op: TorchBuilder, x: Value, p: float, kept: Value) -> Value:
+    """Dropout to where SELU saturates, then scaled so that mean and variance stay."""
+    dtype = op.dtype_of(x)
+    if p == 1:
+        zero: Value = op.Mul(x, op.constant(0, dtype))
+        return zero
+    scale = 1 / math.sqrt((_SATURATION**2 * p + 1) * (1 - p))
+    chosen = op.Where(kept, x, op.constant(-_SATURATION, dtype))
+    shift = op.constant(scale * p * _SATURATION, dtype)
+    made: Value = op.Add(op.Mul(chosen, op.constant(scale, dtype)), shift)
+    return made
+
+
+@translation("aten.poisson.default")
+def poisson(op: TorchBuilder, x: Value, *_: Any) -> Any:
+    # how many of independent exponential waits fit into x, by Knuth: numbers are multiplied
+    # while the product stays above e^-x; in logarithms
+    _warn(op)
+    nothing = empty(op)
+    if nothing is not None:
+        return nothing
+    dtype = op.dtype_of(x)
+    wide, shape = dtypes.DOUBLE if dtype is dtypes.DOUBLE else dtypes.FLOAT, op.shape_of(x)
+    rate = op.typed(op.cast(x, wide), wide, shape)
+    zero = op.constant(0, wide)
+    counts = op.typed(op.Mul(rate, zero), wide, shape)
+
+    def fits(states: list[Value]) -> Value:
+        longest = op.reduce("Max", states[0], [], False)
+        return op.typed(op.Greater(longest, zero), dtypes.BOOL, ())
+
+    def step(_number: Value, states: list[Value]) -> tuple[list[Value], list[Value]]:
+        left, count = states
+        kept = op.result_dtype
+        op.result_dtype = wide
+        left = op.Add(left, op.Log(_open_uniform(op)))
+        op.result_dtype = kept
+        count = op.Add(count, op.cast(op.Greater(left, zero), wide))
+        return [op.typed(left, wide, shape), op.typed(count, wide, shape)], []
+
+    return op.cast(loop(op, None, [rate, counts], step, fits)[1], dtype)
 
 
 @translation("aten.multinomial.default")

@@ -92,8 +92,8 @@ class TorchBuilder(Builder):
     """The `op` of translations: a `Builder` that knows what torch expects of the result.
 
     `result_dtype` and `result_shape` are those of the first output that torch computes for the
-    node being translated, `result_shapes` those of all; `common_dtype` is torch's
-    promotion of its first two arguments; `node` is torch's node.
+    node being translated, `result_dtypes` and `result_shapes` those of all; `common_dtype` is
+    torch's promotion of its first two arguments; `node` is torch's node.
     """
 
     def __init__(self, graph: Graph, opset: int) -> None:
@@ -102,6 +102,7 @@ class TorchBuilder(Builder):
         self.result_dtype: DType | None = None
         self.result_shape: tuple[DimLike | None, ...] = ()
         self.result_shapes: list[tuple[DimLike | None, ...]] = []
+        self.result_dtypes: list[DType] = []
         self.common_dtype: DType | None = None
         self.node: Any = None
         self.bodies: list[Graph] = [graph]

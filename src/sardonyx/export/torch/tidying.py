@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from sardonyx.ir.model import Model
     from sardonyx.ir.value import Value
 
-__all__ = ["tidied"]
+__all__ = ["is_weight", "tidied"]
 
 _PASSES: Final = (
     "dead-code", "clean", "identity", "no-op-cast", "no-op-transpose", "no-op-slice", "no-op-pad",
     "no-op-shape", "single-input", "neutral-element", "twice", "constant-where", "merge-views",
     "known-reshape", "merge-transposes", "merge-slices", "joined-again", "merge-concats",
+    "pad-into-conv",
     "common-subexpressions",
 )  # fmt: skip
 
@@ -28,7 +29,7 @@ def tidied(model: Model) -> Model:
     """
     if model.functions:
         return model
-    weights = [value for value in model.graph.initializers if _is_weight(value, model)]
+    weights = [value for value in model.graph.initializers if is_weight(value, model)]
     # an input's default may become anything: nothing is concluded from what it holds
     model.graph.inputs.extend(weights)
     made = optimize(model, level="basic", passes=_PASSES)
@@ -42,7 +43,7 @@ def tidied(model: Model) -> Model:
     return made
 
 
-def _is_weight(value: Value, model: Model) -> bool:
+def is_weight(value: Value, model: Model) -> bool:
     """Whether `value` is a parameter: no number that a translation wrote."""
     dtype = value.dtype
     if dtype is None or not dtype.is_floating or value in model.graph.inputs:
