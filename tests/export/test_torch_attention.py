@@ -107,3 +107,11 @@ def test_native_layers(norm_first):
 
     hidden = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
     agree(Native(), torch.randn(2, 5, 8), hidden, terms=1024)
+
+
+def test_heads_of_dynamic_width():
+    def self_attention(x):
+        return attend(x, x, x)
+
+    others = [(torch.randn(2, 3, 5, 12),)]
+    agree(self_attention, torch.randn(2, 3, 4, 8), dynamic=({2: "n", 3: "d"},), sizes=others)

@@ -212,13 +212,14 @@ def test_batch_norm_in_training():
 
     agree(train, image(*X2), image(4), torch.rand(4) + 0.5, terms=256)
 
-    def updated(x, mean, var):
+    def updated(x, scale, shift, mean, var):
         results = torch.ops.aten._batch_norm_with_update_functional(
-            x, None, None, mean, var, 0.1, 1e-5
+            x, scale, shift, mean, var, 0.1, 1e-5
         )
         return results[0], results[4], results[5]
 
-    agree(updated, image(*X2), image(4), torch.rand(4) + 0.5, terms=256)
+    vectors = image(4), image(4), image(4), torch.rand(4) + 0.5
+    agree(updated, image(*X2), *vectors, terms=256)
 
 
 MODES = [

@@ -23,8 +23,9 @@ from export import networks, networks_media, networks_text  # noqa: E402
 from sardonyx.export.torch.tensors import as_array  # noqa: E402
 
 SLOW = {
-    "bart", "bert_eager", "clip", "detr", "gemma", "gemma2", "layoutlmv3", "llama_eager", "mamba",
-    "mobilevit", "qwen2", "qwen2_moe", "sam", "segformer", "t5_decoder",
+    "bart", "bert_eager", "clip", "convnext", "detr", "diffusion_unet", "diffusion_vae", "gemma",
+    "gemma2", "layoutlmv3", "llama_eager", "mamba", "mobilenet_v2", "mobilevit", "qwen2",
+    "qwen2_moe", "sam", "segformer", "swin", "t5_decoder", "wav2vec2", "whisper_decoder",
 }  # fmt: skip
 NAMES = [
     pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])

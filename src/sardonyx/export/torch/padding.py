@@ -82,7 +82,12 @@ def _replicated(op: TorchBuilder, x: Value, before: list[DimLike], after: list[D
             # how much a crop leaves is known only when the model runs
             numbers = op.Sub(span(op, 0, count), op.constant(left, dtypes.INT64))
             last = op.Sub(op.scalar(size, dtypes.INT64), op.constant(1, dtypes.INT64))
-            places = op.Min(op.Max(numbers, op.constant(0, dtypes.INT64)), last)
+            zero = op.constant(0, dtypes.INT64)
+            if op.opset >= 12:
+                places = op.Min(op.Max(numbers, zero), last)
+            else:
+                numbers = op.Where(op.Less(numbers, zero), zero, numbers)
+                places = op.Where(op.Less(last, numbers), last, numbers)
         elif size + cropped <= 0:
             places = op.constant(np.clip(np.arange(count) - left, 0, size - 1), dtypes.INT64)
         else:

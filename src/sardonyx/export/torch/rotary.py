@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from sardonyx.compose import copy
 from sardonyx.dtypes import BFLOAT16, FLOAT, FLOAT16
-from sardonyx.export.torch.tidying import is_weight, tidied
-from sardonyx.ir.tensor import ArrayTensor
+from sardonyx.export.torch.rotary_tables import (
+    Layout,
+    bare,
+    cache_of,
+    expect,
+    halved,
+    known_shape,
+    layout_of,
+    long_dims,
+    single_table,
+    width_of,
+)
+from sardonyx.export.torch.tidying import tidied
+from sardonyx.ops.fact import Fact
 from sardonyx.rewrite import Refused, Rule, Scene, apply_rules
 
 if TYPE_CHECKING:
@@ -19,7 +28,6 @@ if TYPE_CHECKING:
 
     from sardonyx.dims import DimLike
     from sardonyx.ir.model import Model
-    from sardonyx.ir.node import Node
     from sardonyx.ir.types import Shape
     from sardonyx.ir.value import Value
     from sardonyx.rewrite import Match
@@ -27,10 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["ROTARIES", "with_rotary"]
 
 _SINCE: Final = 23
-_DEEPEST: Final = 16
-_ELEMENTWISE: Final = frozenset({"Cast", "Cos", "Identity", "Neg", "Sin"})
-_ARITHMETIC: Final = frozenset({"Add", "Div", "Mul", "Sub"})
-_VIEWS: Final = frozenset({"Expand", "Reshape", "Squeeze", "Unsqueeze"})
 _SWAPPED: Final = (0, 2, 1, 3)
 
 
@@ -39,10 +43,23 @@ def with_rotary(model: Model) -> Model:
     if (model.opset() or 0) < _SINCE or model.functions or not _may_rotate(model):
         return model
     scene = Scene(copy(model))
+    _take_declared_shapes(scene)
     if not apply_rules(scene, ROTARIES):
         return model
     made = tidied(scene.model)
     return made if len(made.graph.nodes) < len(model.graph.nodes) else model
+
+
+def _take_declared_shapes(scene: Scene) -> None:
+    """Let values have the dims that torch found: it knows, say, that no slice ends early."""
+    for graph in scene.graphs:
+        for node in graph.nodes:
+            for value in node.outputs:
+                shape = value.shape
+                if shape is None or None in shape or scene.shape(value) == shape:
+                    continue
+                if scene.rank(value) == len(shape):
+                    scene.facts[value] = Fact(value.type)
 
 
 def _may_rotate(model: Model) -> bool:
@@ -125,7 +142,7 @@ class _Part:
 
 def _part(scene: Scene, value: Value) -> _Part:
     node = value.producer
-    count = _width(scene, value)
+    count = width_of(scene, value)
     operator = None if node is None else scene.operator(node)
     if node is None or operator is None:
         raise Refused("no part of a head")
@@ -142,31 +159,13 @@ def _part(scene: Scene, value: Value) -> _Part:
             if step[0] > 0:
                 return _Part(whole, starts[0] % max(width, 1), count, step[0])
     elif node.op_type == "Split" and operator.axis % len(shape) == last:  # type: ignore[attr-defined]
-        before = [_width(scene, each) for each in node.outputs[: value.index]]
+        before = [width_of(scene, each) for each in node.outputs[: value.index]]
         return _Part(whole, sum(before), count)
     elif node.op_type == "Gather" and operator.axis % len(shape) == last:  # type: ignore[attr-defined]
         index = scene.constant(node.inputs[1])
         if shape[last] == 2 and index is not None and index.ndim == 0:
             return _Part(whole, int(index) % 2, count, 0)
     raise Refused("no part of a head")
-
-
-def _width(scene: Scene, value: Value) -> int:
-    shape = scene.shape(value)
-    if not shape or not isinstance(shape[-1], int):
-        raise Refused("the width of a head is not known")
-    return shape[-1]
-
-
-def _expect(condition: object, reason: str) -> None:
-    if not condition:
-        raise Refused(reason)
-
-
-def _known(shape: Shape | None) -> Sequence[DimLike]:
-    if shape is None or any(dim is None for dim in shape):
-        raise Refused("a shape is not known")
-    return shape  # type: ignore[return-value]
 
 
 def _is_last(match: Match, name: str) -> bool:
@@ -187,262 +186,41 @@ class _Span:
     packed: bool = False
 
 
-def _span(match: Match, pairs: bool) -> _Span:
-    """What x1 and x2 are the halves of, or with `pairs` the elements by turns."""
-    one, two = _part(match.scene, match["x1"]), _part(match.scene, match["x2"])
-    _expect(one.whole is two.whole and one.count == two.count, "not two parts of the same heads")
-    _expect(one.step == two.step, "not two parts of the same heads")
+def _span(scene: Scene, first: Value, second: Value, pairs: bool) -> _Span:
+    """What the two are the halves of, or with `pairs` the elements by turns."""
+    one, two = _part(scene, first), _part(scene, second)
+    expect(one.whole is two.whole and one.count == two.count, "not two parts of the same heads")
+    expect(one.step == two.step, "not two parts of the same heads")
     if pairs and one.step == 0:
-        _expect((one.first, two.first) == (0, 1), "not the elements by turns")
+        expect((one.first, two.first) == (0, 1), "not the elements by turns")
         return _Span(one.whole, 0, 2 * one.count, packed=True)
     gap = 1 if pairs else one.count
-    _expect(one.step == (2 if pairs else 1) and two.first == one.first + gap, "no such halves")
+    expect(one.step == (2 if pairs else 1) and two.first == one.first + gap, "no such halves")
     return _Span(one.whole, one.first, 2 * one.count)
 
 
 def _follows(scene: Scene, rest: _Part, whole: Value, first: int) -> bool:
     """Whether `rest` is all of `whole` from `first` on."""
     is_next = rest.whole is whole and rest.step == 1 and rest.first == first
-    return is_next and first + rest.count == _width(scene, whole)
+    return is_next and first + rest.count == width_of(scene, whole)
 
 
 def _flat(op: Any, scene: Scene, packed: Value) -> Value:
     """Heads whose elements are in pairs [..., D / 2, 2] as [..., D], or as they were before."""
-    shape = _known(scene.shape(packed))
+    shape = known_shape(scene.shape(packed))
     half = shape[-2]
-    _expect(isinstance(half, int) and len(shape) in (4, 5), "the width of a head is not known")
+    expect(isinstance(half, int) and len(shape) in (4, 5), "the width of a head is not known")
     wanted = (*shape[:-2], 2 * half)
     node = packed.producer
     if node is not None and node.op_type == "Reshape" and node.inputs[0] is not None:
-        before = scene.shape(node.inputs[0])
-        if before is not None and tuple(before) == wanted:
+        before = tuple(scene.shape(node.inputs[0]) or ())
+        if before == wanted:
             return node.inputs[0]
+        joined = len(wanted) == 4 and before == (*wanted[:2], wanted[2] * wanted[3])
+        if joined and isinstance(wanted[2], int):
+            return op.Reshape(node.inputs[0], [0, 0, *wanted[2:]])  # type: ignore[no-any-return]
     made: Value = op.Reshape(packed, [*[0] * (len(shape) - 2), 2 * half])
     return made
-
-
-# -- caches ---------------------------------------------------------------------------------------
-
-
-def _half(op: Any, scene: Scene, value: Value, pairs: bool, depth: int = 0) -> Value:
-    """Each element of the last axis once, where it is proven that all come twice.
-
-    They come again in the second half, or, with `pairs`, next to each other.
-    """
-    shape = _known(scene.shape(value))
-    width = _width(scene, value)
-    last = len(shape) - 1
-    _expect(width and width % 2 == 0 and depth < _DEEPEST, "no two equal halves of angles")
-    data = _fixed(scene, value)
-    if data is not None:
-        same = (
-            np.array_equal(data[..., ::2], data[..., 1::2])
-            if pairs
-            else np.array_equal(data[..., : width // 2], data[..., width // 2 :])
-        )
-        _expect(same, "the halves of the angles differ")
-        end, step = (width, 2) if pairs else (width // 2, 1)
-        made: Value = op.Slice(value, [0], [end], [last], [step])
-        return made
-    node = value.producer
-    operator = None if node is None else scene.operator(node)
-    if node is None or operator is None:
-        raise Refused("no two equal halves of angles")
-    if node.op_type == "Concat" and not pairs and len(node.inputs) == 2:
-        first, second = node.inputs
-        if first is second and first is not None and operator.axis % len(shape) == last:  # type: ignore[attr-defined]
-            return first
-    if pairs and node.op_type == "Reshape":
-        found = _repeated(scene, value)
-        if found is not None:
-            return found
-    inputs = list(scene.arguments(node, operator))
-    for place in _wide_inputs(scene, node, operator, shape):
-        source = inputs[place]
-        assert source is not None
-        inputs[place] = _half(op, scene, source, pairs, depth + 1)
-        if node.op_type not in _ELEMENTWISE:
-            _expect(scene.rank(inputs[place]) == scene.rank(source), "angles in an odd shape")
-    if node.op_type == "Expand":
-        assert inputs[0] is not None
-        return inputs[0]
-    return op.repeat(node, inputs)  # type: ignore[no-any-return]
-
-
-def _wide_inputs(scene: Scene, node: Node, operator: Any, shape: Sequence[DimLike]) -> list[int]:
-    """The inputs whose last axis is the last axis of the output of `node`."""
-    last = len(shape) - 1
-    if node.op_type in _ELEMENTWISE:
-        return [0]
-    if node.op_type in _ARITHMETIC:
-        shapes = [_known(scene.shape(value)) for value in node.inputs]
-        return [place for place, each in enumerate(shapes) if each and each[-1] != 1]
-    before = _known(scene.shape(node.inputs[0]))
-    fits = bool(before) and before[-1] == shape[-1]
-    rank = len(before)
-    if node.op_type == "Gather":
-        fits = fits and operator.axis % rank != rank - 1
-    elif node.op_type == "GatherND":
-        index = _known(scene.shape(node.inputs[1]))
-        fits = fits and isinstance(index[-1], int) and operator.batch_dims + index[-1] < rank
-    elif node.op_type in ("Slice", "Unsqueeze"):
-        axes = scene.ints(scene.arguments(node, operator)[3 if node.op_type == "Slice" else 1])
-        fits = fits and axes is not None and last not in [axis % (last + 1) for axis in axes]
-    elif node.op_type == "Transpose":
-        fits = fits and operator.perm is not None and operator.perm[-1] == last
-    elif node.op_type == "Expand":
-        fits = fits and rank == len(shape)
-    else:
-        fits = False
-    _expect(fits, "no two equal halves of angles")
-    return [0]
-
-
-def _repeated(scene: Scene, value: Value) -> Value | None:
-    """What `value` has each element of twice, side by side."""
-    assert value.producer is not None
-    pair = value.producer.inputs[0]
-    joined = None if pair is None else pair.producer
-    shape = scene.shape(pair)
-    if joined is None or not shape or shape[-1] != 2:
-        return None
-    single = joined.inputs[0]
-    if joined.op_type not in ("Concat", "Expand") or single is None or single.producer is None:
-        return None
-    if joined.op_type == "Concat" and (len(joined.inputs) != 2 or joined.inputs[1] is not single):
-        return None
-    one = scene.shape(single)
-    source = single.producer.inputs[0]
-    before = scene.shape(source)
-    if single.producer.op_type not in ("Reshape", "Unsqueeze") or not one or one[-1] != 1:
-        return None
-    whole = scene.shape(value)
-    fits = before and whole and before[-1] == one[-2] and 2 * before[-1] == whole[-1]  # type: ignore[operator]
-    if not fits or _long(before) != _long(one[:-1]) or _long(before[:-1]) != _long(whole[:-1]):  # type: ignore[index]
-        return None
-    return source
-
-
-def _long(shape: Shape | None) -> list[DimLike | None]:
-    return [dim for dim in shape or () if dim != 1]
-
-
-def _fixed(scene: Scene, value: Value) -> Any:
-    """The data of a constant, or of a buffer; None for what training changes."""
-    listed = [scene.model.metadata.get(f"sardonyx.{kind}", "") for kind in ("buffers", "constants")]
-    if is_weight(value, scene.model) and value.name not in "\n".join(listed).split("\n"):
-        return None
-    return scene.constant(value)
-
-
-def _bare(scene: Scene, value: Value) -> Value:
-    """`value` before views that do but put in or spread dims of size 1."""
-    while value.producer is not None and value.producer.op_type in _VIEWS:
-        source = value.producer.inputs[0]
-        before, after = scene.shape(source), scene.shape(value)
-        if source is None or not before or not after or before[-1] != after[-1]:
-            break
-        is_spread = value.producer.op_type == "Expand" and before[-2:] == after[-2:]
-        if not is_spread and _long(before) != _long(after):
-            break
-        value = source
-    return value
-
-
-def _lean(op: Any, scene: Scene, value: Value, depth: int = 0) -> Value:
-    """`value` without axes of size 1, those too that went in before cosine or sine."""
-    value = _bare(scene, value)
-    node = value.producer
-    if node is None or node.op_type not in _ELEMENTWISE or depth > _DEEPEST:
-        return value
-    source = node.inputs[0]
-    assert source is not None
-    lean = _lean(op, scene, source, depth + 1)
-    return value if lean is source else op.repeat(node, [lean])  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where the heads stand: the first of these axes, or None of three axes; and sizes."""
-
-    heads: int | None
-    batch: DimLike
-    steps: DimLike
-
-
-def _layout(x: Sequence[DimLike], cache: Sequence[DimLike]) -> _Layout:
-    """How `x` is laid out, given that a cache of this shape is multiplied with its parts."""
-    _expect(len(x) in (3, 4) and 2 <= len(cache) <= len(x), "heads of other ranks")
-    cache = (*[1] * (len(x) - len(cache)), *cache)
-    _expect(cache[0] in (1, x[0]), "angles of another batch")
-    if len(x) == 3:
-        _expect(cache[1] == x[1], "angles of another length")
-        return _Layout(None, x[0], x[1])
-    if cache[1] == 1 and cache[2] == x[2]:
-        return _Layout(1, x[0], x[2])
-    _expect(cache[2] == 1 and cache[1] == x[1], "angles that differ from head to head")
-    return _Layout(2, x[0], x[1])
-
-
-def _cache(op: Any, scene: Scene, value: Value, layout: _Layout, half: int, x: Value) -> Value:
-    """Angles as [batch, steps, half]."""
-    value = _lean(op, scene, value)
-    shape = _known(scene.shape(value))
-    wanted = (layout.batch, layout.steps, half)
-
-    def fits(kept: Sequence[DimLike]) -> bool:
-        return kept[-2:] == wanted[1:] and (len(kept) < 3 or kept[0] in (1, wanted[0]))
-
-    ones = [axis for axis, dim in enumerate(shape) if dim == 1]
-    for axes in combinations(ones, max(len(shape) - 3, 0)):
-        kept = tuple(dim for axis, dim in enumerate(shape) if axis not in axes)
-        if not fits(kept):
-            continue
-        if axes:
-            value = op.Squeeze(value, list(axes))
-        if kept == wanted:
-            return value
-        made: Value = op.Expand(value, _batch_first(op, scene, layout.batch, x))
-        return made
-    raise Refused("angles in an odd shape")
-
-
-def _batch_first(op: Any, scene: Scene, batch: DimLike, x: Value) -> Any:
-    if isinstance(batch, int):
-        return [batch, 1, 1]
-    source, axis = x, 0
-    for each in scene.model.graph.inputs:
-        shape = scene.shape(each) or ()
-        if batch in shape:
-            source, axis = each, shape.index(batch)
-            break
-    return op.Concat(op.Shape(source, start=axis, end=axis + 1), [1, 1], axis=0)
-
-
-def _single(op: Any, scene: Scene, value: Value, crossed: bool) -> Value:
-    """The c of (c, c), or with `crossed` d of (-d, d): the two stand along the last axis."""
-    data = _fixed(scene, value)
-    if data is not None and data.ndim and data.shape[-1] == 2:
-        first, second = data[..., 0], data[..., 1]
-        _expect(np.array_equal(-first if crossed else first, second), "no complex numbers")
-        made: Value = op.value(ArrayTensor(np.ascontiguousarray(second), scene.dtype(value)))
-        return made
-    node = value.producer
-    if crossed and node is not None and node.op_type == "Mul":
-        signs, twice = node.inputs if scene.is_constant(node.inputs[0]) else node.inputs[::-1]
-        found = scene.constant(signs)
-        _expect(found is not None and found.tolist() == [-1, 1], "no complex numbers")
-        node = None if twice is None else twice.producer
-    operator = None if node is None else scene.operator(node)
-    if node is None or operator is None or node.op_type != "Gather":
-        raise Refused("no complex numbers")
-    packed, index = node.inputs
-    place = 1 if crossed else 0
-    last = len(_known(scene.shape(packed))) - 1
-    is_last = operator.axis % (last + 1) == last  # type: ignore[attr-defined]
-    _expect(is_last and scene.ints(index) == [place] * 2, "no complex numbers")
-    part: Value = op.Gather(packed, op.value(np.array(place, np.int64)), axis=last)
-    return part
 
 
 # -- the operator ---------------------------------------------------------------------------------
@@ -455,24 +233,24 @@ class _Rotation:
     x: Value
     cos: Value
     sin: Value
-    layout: _Layout
+    layout: Layout
     interleaved: bool
     turned: int = 0
 
 
-def _shared_layout(x: Shape | None, cos: Shape | None, sin: Shape | None) -> _Layout:
-    found, other = (_layout(_known(x), _known(each)) for each in (cos, sin))
-    _expect(found == other, "angles of cosine and sine differ in shape")
+def _shared_layout(x: Shape | None, cos: Shape | None, sin: Shape | None) -> Layout:
+    found, other = (layout_of(known_shape(x), known_shape(each)) for each in (cos, sin))
+    expect(found == other, "angles of cosine and sine differ in shape")
     return found
 
 
 def _write(op: Any, match: Match, rotation: _Rotation) -> Value:
     """RotaryEmbedding, in the shape of the match's last node."""
     scene, x, layout = match.scene, rotation.x, rotation.layout
-    _expect(scene.dtype(x) in (FLOAT, FLOAT16, BFLOAT16), "of a type that cannot be turned")
-    shape = _known(scene.shape(x))
-    half = (rotation.turned or _width(scene, x)) // 2
-    caches = [_cache(op, scene, each, layout, half, x) for each in (rotation.cos, rotation.sin)]
+    expect(scene.dtype(x) in (FLOAT, FLOAT16, BFLOAT16), "of a type that cannot be turned")
+    shape = known_shape(scene.shape(x))
+    half = (rotation.turned or width_of(scene, x)) // 2
+    caches = [cache_of(op, scene, each, layout, half, x) for each in (rotation.cos, rotation.sin)]
 
     def turn(x: Value, heads: int | None = None) -> Value:
         made: Value = op.RotaryEmbedding(
@@ -506,37 +284,50 @@ def _joined_heads(scene: Scene, x: Value, shape: Sequence[DimLike]) -> Value | N
 
 def _same_shape(op: Any, scene: Scene, old: Value, made: Value) -> Value:
     """`made` in the shape of `old`, which it takes the place of."""
-    wanted, shape = _known(scene.shape(old)), _known(scene.shape(made))
+    wanted, shape = known_shape(scene.shape(old)), known_shape(scene.shape(made))
     if tuple(shape) == tuple(wanted):
         return made
     joined = len(shape) == 4 and tuple(wanted) == (*shape[:2], shape[2] * shape[3])
-    _expect(joined and isinstance(wanted[2], int), "the result is in an odd shape")
+    expect(joined and isinstance(wanted[2], int), "the result is in an odd shape")
     flat: Value = op.Reshape(made, [0, 0, wanted[2]])
     return flat
 
 
-def _write_full(op: Any, match: Match, pairs: bool) -> Value:
-    scene, x = match.scene, match["x"]
-    _expect(_is_last(match, "joined"), "not the last axis")
-    span = _span(match, pairs)
-    _expect(not span.packed and span.turned == _width(scene, x), "not the parts of what is turned")
-    if span.whole is not x:
+def _is_span(scene: Scene, x: Value, span: _Span) -> bool:
+    if span.packed or span.turned != width_of(scene, x):
+        return False
+    if span.whole is x:
+        return True
+    try:
         mine = _part(scene, x)
-        same = mine.whole is span.whole and mine.first == span.first and mine.step == 1
-        _expect(same, "not the parts of what is turned")
-    layout = _shared_layout(match.shape("x"), match.shape("cos"), match.shape("sin"))
-    cos, sin = (_half(op, scene, _bare(scene, match[name]), pairs) for name in ("cos", "sin"))
+    except Refused:
+        return False
+    return mine.whole is span.whole and mine.first == span.first and mine.step == 1
+
+
+def _write_full(op: Any, match: Match, pairs: bool) -> Value:
+    scene, x, cos = match.scene, match["x"], match["cos"]
+    expect(_is_last(match, "joined"), "not the last axis")
+    span = _span(scene, match["x1"], match["x2"], pairs)
+    if not _is_span(scene, x, span):
+        x, cos = cos, x
+        expect(_is_span(scene, x, span), "not the parts of what is turned")
+    layout = _shared_layout(scene.shape(x), scene.shape(cos), match.shape("sin"))
+    cos, sin = (halved(op, scene, bare(scene, each), pairs) for each in (cos, match["sin"]))
     return _write(op, match, _Rotation(x, cos, sin, layout, pairs))
 
 
 def _write_split(op: Any, match: Match, pairs: bool) -> Value:
     scene = match.scene
-    _expect(_is_last(match, "joined"), "not the last axis")
-    span = _span(match, pairs)
-    shape = _known(scene.shape(span.whole))
+    expect(_is_last(match, "joined"), "not the last axis")
+    x1, x2, cos, sin = (match[name] for name in ("x1", "x2", "cos", "sin"))
+    if len(long_dims(scene.shape(x1))) < len(long_dims(scene.shape(cos))):
+        # products say not which factor is which, and a rotation is alike both ways round
+        x1, x2, cos, sin = cos, sin, x1, x2
+    span = _span(scene, x1, x2, pairs)
+    shape = known_shape(scene.shape(span.whole))
     turned = 0
-    cos, sin = match["cos"], match["sin"]
-    layout = _shared_layout(match.shape("x1"), scene.shape(cos), scene.shape(sin))
+    layout = _shared_layout(scene.shape(x1), scene.shape(cos), scene.shape(sin))
     if span.packed:
         x = _flat(op, scene, span.whole)
     elif match["rest"] is not None:
@@ -544,9 +335,9 @@ def _write_split(op: Any, match: Match, pairs: bool) -> Value:
         x, first, turned = span.whole, span.first, span.turned
         if rest.whole is not x:
             inner = _part(scene, x)
-            _expect(inner.step == 1, "not the rest of the heads")
+            expect(inner.step == 1, "not the rest of the heads")
             x, first = inner.whole, first + inner.first
-        _expect(first == 0 and _follows(scene, rest, x, turned), "not the rest of the heads")
+        expect(first == 0 and _follows(scene, rest, x, turned), "not the rest of the heads")
     elif span.turned == shape[-1]:
         x = span.whole
     else:
@@ -557,22 +348,24 @@ def _write_split(op: Any, match: Match, pairs: bool) -> Value:
 
 def _write_complex(op: Any, match: Match) -> Value:
     scene = match.scene
-    _expect(_is_last(match, "swapped") and match.shape("x"), "not the last axis")
+    expect(_is_last(match, "swapped") and match.shape("x"), "not the last axis")
     x = _flat(op, scene, match["x"])
-    shapes = [_known(match.shape(name)) for name in ("same", "crossed")]
-    layout = _shared_layout(match.shape("x")[:-1], *(each[:-1] for each in shapes))  # type: ignore[index]
-    cos = _single(op, scene, match["same"], crossed=False)
-    sin = _single(op, scene, match["crossed"], crossed=True)
+    whole, same, crossed = (
+        tuple(known_shape(match.shape(name))[:-1]) for name in ("x", "same", "crossed")
+    )
+    layout = _shared_layout(whole, same, crossed)
+    cos = single_table(op, scene, match["same"], crossed=False)
+    sin = single_table(op, scene, match["crossed"], crossed=True)
     return _write(op, match, _Rotation(x, cos, sin, layout, interleaved=True))
 
 
 def _write_partial(op: Any, match: Match) -> Value:
     scene = match.scene
-    _expect(_is_last(match, "joined"), "not the last axis")
+    expect(_is_last(match, "joined"), "not the last axis")
     part, rest = _part(scene, match["x"]), _part(scene, match["rest"])
     whole, turned = part.whole, part.count
-    _expect(part.step == 1, "not the first elements of the heads")
-    _expect(part.first == 0 and _follows(scene, rest, whole, turned), "not the rest of the heads")
+    expect(part.step == 1, "not the first elements of the heads")
+    expect(part.first == 0 and _follows(scene, rest, whole, turned), "not the rest of the heads")
     rotary: Any = match.operator("rotary")
     swapped = match.node("swapped") is not None
     made: Value = op.RotaryEmbedding(

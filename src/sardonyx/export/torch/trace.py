@@ -32,7 +32,16 @@ def as_module(model: Any) -> Any:
         return model
     if not callable(model):
         raise ExportError(f"a {type(model).__name__} is neither a module nor a function")
-    signature = inspect.signature(model)
+    try:
+        signature = inspect.signature(model)
+    except ValueError:
+        # torch's own functions are built in, which have none
+        signature = inspect.Signature(
+            [
+                inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+                inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+            ]
+        )
     function: Callable[..., Any] = model
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:

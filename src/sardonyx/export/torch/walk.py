@@ -273,7 +273,7 @@ class Walker:
                      if isinstance(each, torch.Tensor)]  # fmt: skip
             types = [self.type_of(fake) for fake in fakes]
             op.result_shapes = [kind.shape or () for kind in types]
-            op.result_dtypes = [kind.dtype for kind in types]
+            op.result_dtypes = [tensors.dtype_of(fake.dtype) for fake in fakes]
             op.result_dtype = types[0].dtype if types else None
             op.result_shape = op.result_shapes[0] if types else ()
             op.common_dtype = _common_dtype(node)
