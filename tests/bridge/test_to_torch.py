@@ -200,6 +200,28 @@ def test_frozen_weights_need_no_gradients() -> None:
     assert not any(p.requires_grad for p in sx.to_torch(model, trainable=False).parameters())
 
 
+class Frozen(torch.nn.Module):
+    """Statistics that no operator is known to treat as such, as detectors' backbones have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.randn(3))
+        self.register_buffer("order", torch.tensor([2, 0, 1]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean.reshape(1, -1, 1))[:, self.order]
+
+
+def test_buffers_stay_what_a_state_can_set() -> None:
+    module, x = Frozen(), torch.randn(2, 3, 4)
+    back = sx.to_torch(sx.export(module, (x,)))
+    assert set(back.state_dict()) == {"mean", "order"}
+    assert not list(back.parameters())
+    other = Frozen()
+    back.load_state_dict(other.state_dict())
+    assert torch.equal(back(x), other(x))
+
+
 def test_keywords_outputs_and_constants() -> None:
     model = from_text(
         """

@@ -120,7 +120,10 @@ class Compiling:
 
 
 def judge_here(case: Case, path: Path) -> dict[str, Any]:
-    """The verdict of each entry point, and what it cost; to be called in a process of its own."""
+    """The verdict of each entry point, and what it cost; to be called in a process of its own.
+
+    Pages of libraries that a stage is the first to touch after the fork are not memory of its own.
+    """
     found: dict[str, Any] = {"bytes": path.stat().st_size, "slowness": slowness()}
     memory = 0
     compiling = Compiling()
@@ -128,7 +131,7 @@ def judge_here(case: Case, path: Path) -> dict[str, Any]:
         gc.collect()
         compiling.seconds = 0.0
         Path("/proc/self/clear_refs").write_text("5")
-        before = resident("VmRSS")
+        before, code = resident("VmRSS"), resident("RssFile")
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             call()
@@ -146,7 +149,8 @@ def judge_here(case: Case, path: Path) -> dict[str, Any]:
             "cpu": time.process_time() - cpu - compiling.seconds,
             "compiling": compiling.seconds,
         }
-        memory = max(memory, resident("VmHWM") - before)
+        mapped = max(resident("RssFile") - code, 0)
+        memory = max(memory, resident("VmHWM") - before - mapped)
     found["memory"] = memory
     return found
 
@@ -158,7 +162,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def resident(field: str) -> int:
-    """Bytes of memory of this process, now (VmRSS) or at most (VmHWM)."""
+    """Bytes of memory of this process: now (VmRSS), at most (VmHWM), pages of files (RssFile)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024

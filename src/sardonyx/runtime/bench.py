@@ -196,9 +196,9 @@ class _Watched(CompiledModel):
         self._code = 0
         self._stretch_now: tuple[Stretch, Mapping[str, int]] | None = None
 
-    def _stretch(self, stretch: Stretch, scope: Scope, frame: Any, check: Any) -> None:
+    def _stretch(self, stretch: Stretch, scope: Scope, run: Any, frame: Any, check: Any) -> None:
         self._stretch_now = stretch, dict(scope.env)
-        super()._stretch(stretch, scope, frame, check)
+        super()._stretch(stretch, scope, run, frame, check)
 
     def _call(self, call: Call, scope: Scope, run: Any, frame: Any, check: Any) -> None:
         if call.bodies:

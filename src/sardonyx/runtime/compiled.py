@@ -398,7 +398,7 @@ class CompiledModel:
                 self._call(step, scope, run, frame, check)
             else:
                 scope.look_at_sizes()
-                self._stretch(step, scope, frame, check)
+                self._stretch(step, scope, run, frame, check)
         scope.look_at_sizes()
 
     def _call(
@@ -409,6 +409,7 @@ class CompiledModel:
             outputs = self._applied(call, scope, run, frame, check)
         for value, output in zip(call.step.node.outputs, outputs, strict=False):
             if value.name or value.users:
+                self._hold(output, scope, run, call.step.node.label)
                 scope.values[value] = output
                 scope.bind(value, output)
 
@@ -423,9 +424,12 @@ class CompiledModel:
                 raise SizesDiffer
             inner = Scope(program, scope)
             inner.enter(given)
+            for item in given:
+                self._hold(item, inner, run, call.step.node.label)
             if check is not None:
                 check()
             self._steps(inner, run, frame, check)
+            run.ledger.give_all(inner.held)
             return [inner.value(value) for value in graph.outputs]
 
         graphs = run_graph if call.bodies else None
@@ -462,8 +466,21 @@ class CompiledModel:
         except MemoryError:
             raise LimitError("out of memory", place=call.step.node.label) from None
 
+    def _hold(self, item: Any, scope: Scope, run: Any, label: str) -> None:
+        """Count what `scope` holds from now on."""
+        try:
+            run.ledger.take(item)
+        except LimitError as error:
+            raise error.at(label)  # noqa: B904
+        scope.held.append(item)
+
     def _stretch(
-        self, stretch: Stretch, scope: Scope, frame: Frame, check: Callable[[], None] | None
+        self,
+        stretch: Stretch,
+        scope: Scope,
+        run: Any,
+        frame: Frame,
+        check: Callable[[], None] | None,
     ) -> None:
         layout = stretch.layout(scope.env)
         frame.bind(layout, self.threads)
@@ -475,6 +492,7 @@ class CompiledModel:
             frame.table[stretch.slots[buffer.key]] = address_of(array)
         for buffer in stretch.outputs:
             array = self._outputs.empty(layout.shapes[buffer.key], buffer.dtype.numpy)
+            self._hold(array, scope, run, stretch.launches[0].label)
             scope.values[buffer.key] = array
             frame.table[stretch.slots[buffer.key]] = address_of(array)
         code = frame.finish(self._native(frame.address), self._native, check)

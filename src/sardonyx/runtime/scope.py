@@ -25,11 +25,11 @@ class Scope:
 
     `values` are the arrays by value or buffer, `env` the sizes by symbol. `outer` is the activation
     that encloses it: its sizes hold here too, and it is asked for the values that the graph
-    captures. `shapes` are those that were asked for. With `is_checked` the sizes are known to
-    agree.
+    captures. `shapes` are those that were asked for, `held` is what the run's ledger counts for it.
+    With `is_checked` the sizes are known to agree.
     """
 
-    __slots__ = ("env", "is_checked", "outer", "program", "shapes", "values")
+    __slots__ = ("env", "held", "is_checked", "outer", "program", "shapes", "values")
 
     def __init__(self, program: Compilation, outer: Scope | None = None) -> None:
         self.program = program
@@ -37,6 +37,7 @@ class Scope:
         self.env: dict[str, int] = {} if outer is None else dict(outer.env)
         self.values: dict[Any, Any] = {}
         self.shapes: dict[Any, tuple[int, ...]] = {}
+        self.held: list[Any] = []
         self.is_checked = False
 
     def enter(self, given: Sequence[Any]) -> None:

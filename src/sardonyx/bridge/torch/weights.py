@@ -51,7 +51,8 @@ _BUFFERS_KEY: Final = "sardonyx.buffers"
 class Weights:
     """The tensors of the module that is being made, in `root`, under their names.
 
-    `known` holds the contents of small values that no training changes.
+    `known` holds the contents of small values that no training changes, and no loading of a state
+    unless they are integers, which shapes may follow from.
     """
 
     def __init__(self, model: Model, *, trainable: bool) -> None:
@@ -78,10 +79,13 @@ class Weights:
         return found
 
     def drop_literals(self) -> None:
-        """Take out what stands in the code as numbers: no node reads it as a tensor."""
+        """Take out what stands in the code as numbers: no node reads it as a tensor.
+
+        What the exported module held as a buffer stays one.
+        """
         for value in self.known:
             place = self._places.get(value)
-            if place is not None and place not in self._read:
+            if place is not None and place not in self._read and value.name not in self._buffers:
                 parent, _, leaf = place.rpartition(".")
                 delattr(self.root.get_submodule(parent), leaf)
                 if place in self.transient:
@@ -109,7 +113,8 @@ class Weights:
         dtype = dtypes.from_numpy(array.dtype)
         is_constant = self._is_constant(value, array)
         is_parameter = dtype in _TRAINABLE and not is_constant and not self._is_statistic(value)
-        if not is_parameter and array.size <= _LARGEST_KNOWN and value not in self._inputs:
+        is_state = value in self._inputs or (value.name in self._buffers and dtype in _TRAINABLE)
+        if not is_parameter and not is_state and array.size <= _LARGEST_KNOWN:
             self.known[value] = array
         if is_constant:
             self._places[value] = self._put(f"constants.{_identifier(value.name)}", tensor)
