@@ -52,7 +52,7 @@ def function(name: str) -> Any:
 def within(name: str, x: Any) -> Any:
     """`x`, or numbers like it that the function is for."""
     if name == "enlarged_exp":
-        return np.maximum(-np.abs(x), -100)
+        return np.maximum(-np.abs(x), -60)
     return -np.abs(x) if name == "exp_of_nonpositive" else x
 
 
@@ -129,6 +129,16 @@ def test_all_narrow_numbers(name: str) -> None:
 def test_samples_of_all_exponents(name: str) -> None:
     x = within(name, samples(60_000, 1))
     assert_close(name, x, computed(name, x, FLOAT), COMPOSED_ULPS.get(name, ULPS))
+
+
+def test_small_ratios() -> None:
+    """Below e**-60 of the greatest, a ratio may be off by 4e-7 of itself."""
+    x = np.random.default_rng(3).uniform(-104, -60, 60_000).astype(np.float32)
+    exact = np.exp(x.astype(np.float64)) * 2.0**64
+    np.testing.assert_allclose(computed("enlarged_exp", x, FLOAT), exact, rtol=4e-7, atol=0)
+    least = computed("enlarged_exp", np.float32([-104, -200, -np.inf, np.nan]), FLOAT)
+    assert least[0] == least[1] == least[2] > 0
+    assert np.isnan(least[3])
 
 
 @pytest.mark.parametrize("name", OF_DOUBLES)

@@ -101,7 +101,7 @@ class _Writer(Loops):
 
     def block(self, block: Block, *, outermost: bool = False) -> None:
         for stmt in block:
-            self.memo = {}
+            self.memo = dict(self.carried)
             if isinstance(stmt, For):
                 self.loop(stmt, outermost=outermost and stmt.mode == "parallel")
             elif isinstance(stmt, Var):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sardonyx.codegen import scalars
+from sardonyx.codegen.pipelining import halfway
 from sardonyx.codegen.scalars import llvm_type, number
 from sardonyx.codegen.values import Values
 from sardonyx.dtypes import BOOL
@@ -36,13 +37,15 @@ __all__ = ["Loops"]
 class Loops(Values):
     """Writes loops around the statements that `block` writes.
 
-    `partial` has, for what a vector loop accumulates, the address of a vector of partial results;
-    `scratch` is how much of the scratch memory is taken.
+    `partial` has, for what a vector loop accumulates, the address of a vector of partial results,
+    `carried` what an earlier step computed of a vector; `scratch` is how much of the scratch memory
+    is taken.
     """
 
     def __init__(self, kernel: Kernel, machine: Machine, declared: dict[str, str]) -> None:
         super().__init__(kernel, machine, declared)
         self.partial: dict[str, str] = {}
+        self.carried: dict[Expr, str] = {}
         self.scratch = "0"
 
     @abstractmethod
@@ -114,13 +117,24 @@ class Loops(Values):
         lanes = self.machine.lanes(_widest(stmt))
         accumulated = _accumulated(stmt)
         unroll = self.copies(stmt)
+        shared = halfway(stmt) if unroll == 1 else ()
         partials = self.start_partials(accumulated, lanes, unroll)
 
         def body(copies: int) -> None:
             for copy in range(copies):
                 self.vector_body(stmt, lanes, copy, partials)
 
-        rest = self.main_loop(stmt, first, last, lanes * unroll, lambda: body(unroll))
+        if shared:
+            rest = self.end_of_main(first, last, lanes)
+            some, none = self.new_label("some"), self.new_label("none")
+            test = self.emit(f"icmp slt i64 {first}, {rest}")
+            self.do(f"br i1 {test}, label %{some}, label %{none}")
+            self.place(some)
+            self.pipelined(stmt, first, rest, lanes, partials, shared)
+            self.do(f"br label %{none}")
+            self.place(none)
+        else:
+            rest = self.main_loop(stmt, first, last, lanes * unroll, lambda: body(unroll))
         if unroll > 1:
             rest = self.main_loop(stmt, rest, last, lanes, lambda: body(1))
         self.finish_partials(accumulated, partials, lanes)
@@ -135,10 +149,71 @@ class Loops(Values):
         self, stmt: For, first: str, last: str, span: int, body: Callable[[], None]
     ) -> str:
         """The steps of `span` elements that fit between `first` and `last`; where they end."""
+        return self.counted(stmt, first, self.end_of_main(first, last, span), span, body)
+
+    def end_of_main(self, first: str, last: str, span: int) -> str:
+        """Where the steps of `span` elements end that fit between `first` and `last`."""
         count = self.emit(f"sub i64 {last}, {first}")
         rest = self.emit(f"srem i64 {count}, {span}")
-        end = self.emit(f"sub i64 {last}, {rest}")
-        return self.counted(stmt, first, end, span, body)
+        return self.emit(f"sub i64 {last}, {rest}")
+
+    def pipelined(
+        self, stmt: For, first: str, end: str, lanes: int, partials: list[dict[str, str]],
+        shared: tuple[Expr, ...],
+    ) -> None:  # fmt: skip
+        """The steps of a vector each from `first` to `end`, at least one, in halves.
+
+        A step finishes its vector, of which the step before computed what is `shared`.
+        """
+        kinds = [llvm_type(part.dtype, lanes) for part in shared]
+        before = self.begin_vector(stmt, first, lanes, shared)
+        head, inside, done = (self.new_label(hint) for hint in ("head", "body", "done"))
+        entry = self.label
+        limit = self.emit(f"sub i64 {end}, {lanes}")
+        self.do(f"br label %{head}")
+        self.place(head)
+        self.count += 1
+        axis, following = f"%i{self.count}", f"%n{self.count}"
+        carried = [f"%c{self.count}.{number_}" for number_ in range(len(shared))]
+        phi = len(self.lines)
+        self.lines += [""] * (1 + len(shared))
+        test = self.emit(f"icmp slt i64 {axis}, {limit}")
+        self.do(f"br i1 {test}, label %{inside}, label %{done}")
+        self.carried = dict(zip(shared, carried, strict=True))
+        self.axes[stmt.axis] = axis
+        self.place(inside)
+        self.vector_body(stmt, lanes, 0, partials)
+        kept, self.carried = self.carried, {}
+        self.do(f"{following} = add nsw i64 {axis}, {lanes}")
+        after = self.begin_vector(stmt, following, lanes, shared)
+        self.lines[phi] = (
+            f"  {axis} = phi i64 [ {first}, %{entry} ], [ {following}, %{self.label} ]"
+        )
+        for place, kind in enumerate(kinds):
+            self.lines[phi + 1 + place] = (
+                f"  {carried[place]} = phi {kind} "
+                f"[ {before[place]}, %{entry} ], [ {after[place]}, %{self.label} ]"
+            )
+        self.do(f"br label %{head}")
+        self.place(done)
+        self.carried = kept
+        self.axes[stmt.axis] = axis
+        self.vector_body(stmt, lanes, 0, partials)
+        self.carried = {}
+        del self.axes[stmt.axis]
+
+    def begin_vector(
+        self, stmt: For, start: str, lanes: int, shared: tuple[Expr, ...]
+    ) -> list[str]:
+        """The values of `shared` for the vector that begins at `start`."""
+        self.axes[stmt.axis] = start
+        self.vector, self.lanes = stmt.axis, lanes
+        self.variance = {}
+        self.memo = {}
+        found = [self.vectored(part) for part in shared]
+        self.vector, self.lanes = None, 1
+        self.memo = {}
+        return found
 
     def fixed_vector_loop(self, stmt: For, extent: int) -> None:
         """Write a vector loop of a constant length: a short one without a loop."""
@@ -165,7 +240,11 @@ class Loops(Values):
             span = lanes * copies
             middle = extent - extent % span
             done = extent - extent % lanes
-            self.counted(stmt, "0", str(middle), span, lambda: body(copies))
+            shared = halfway(stmt) if copies == 1 else ()
+            if shared:
+                self.pipelined(stmt, "0", str(middle), lanes, partials, shared)
+            else:
+                self.counted(stmt, "0", str(middle), span, lambda: body(copies))
             if done > middle:
                 self.counted(stmt, str(middle), str(done), lanes, lambda: body(1))
             self.finish_partials(accumulated, partials, lanes)

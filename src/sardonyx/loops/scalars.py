@@ -196,7 +196,7 @@ def evaluate(op: str, dtype: DType, *values: Any) -> Any:
     if op == "cast":
         return converted(values[0], dtype)
     if op == "bits":
-        return np.ascontiguousarray(values[0]).view(dtype.numpy)
+        return np.array(values[0], order="C").view(dtype.numpy)
     return np.asarray(OPERATIONS[op].numpy(*values)).astype(dtype.numpy, copy=False)
 
 
