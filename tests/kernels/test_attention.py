@@ -262,3 +262,15 @@ g (float[M,8] q, float[8,N] k, float[B,N,16] v) => (float[B,M,16] y) {
     )
     for sizes in SIZES[:5]:
         pair.agree(feeds(pair.model, sizes, np.float32), sizes["N"] + 16)
+
+
+def test_the_scale_of_an_open_head_size_is_a_double() -> None:
+    model = from_text(
+        '<ir_version: 10, opset_import: ["" : 24]> g (double[B,2,M,D] x) => (double[B,2,M,D] y)'
+        " { y = Attention (x, x, x) }"
+    )
+    native = CompiledModel(prepare(model, DEFAULT), Evaluator(model), DEFAULT)
+    for size in (3, 17):
+        x = np.random.default_rng(0).standard_normal((2, 2, 5, size))
+        expected = Evaluator(model).run({"x": x})["y"]
+        np.testing.assert_allclose(native.run({"x": x})["y"], expected, rtol=0, atol=1e-14)

@@ -174,3 +174,32 @@ def test_einsum(equation: str, shapes: Any) -> None:
             length=64,
             equation=equation,
         )
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_linear_convolution(dtype: Any, each: bool) -> None:
+    count = 4 if each else 1
+    least, most = (0, 255) if dtype is np.uint8 else (-128, 127)
+    shape = (count,) if each else ()
+    scales = random(count, low=0.01, high=0.1).reshape(shape)
+    zeros = random(count, dtype=dtype, low=-3, high=3).reshape(shape)
+    check(
+        "QLinearConv",
+        lambda n: [
+            random(2, 6, n, 7, dtype=dtype, low=least, high=most),
+            np.float32(0.02).reshape(()),
+            np.array(3, dtype),
+            random(4, 3, 3, 2, dtype=dtype, low=least, high=most),
+            scales,
+            zeros,
+            np.float32(0.3).reshape(()),
+            np.array(5, dtype),
+            random(4, dtype=np.int32, low=-900, high=900),
+        ],
+        opset=10,
+        sizes=(5, 9, 16),
+        group=2,
+        pads=[1, 1, 1, 0],
+        off=1,
+    )

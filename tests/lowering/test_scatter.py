@@ -36,6 +36,16 @@ def test_elements(dtype: Any, axis: int) -> None:
     check("ScatterElements", make, axis=axis)
 
 
+def test_constant_indices_and_updates() -> None:
+    # only the copy of the data is left for each run; the updates must not be made once for all
+    def make(n: int) -> list[Any]:
+        return [random(4, n + 1), Known([[0], [-1]]), Known(np.ones((2, 1)), np.float32)]
+
+    check("ScatterElements", make, axis=0)
+    check("ScatterND", lambda n: [random(n, 4, 3), Known([[0, 1]]), Known([[1, 2, 3]], np.float32)],
+          sizes=SOME, reduction="add")  # fmt: skip
+
+
 @pytest.mark.parametrize("reduction", ["add", "mul", "max", "min"])
 @pytest.mark.parametrize("dtype", REDUCED)
 def test_combined_elements(reduction: str, dtype: Any) -> None:

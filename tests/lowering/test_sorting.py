@@ -96,5 +96,10 @@ def test_top_of_more_than_there_are_fails() -> None:
     check("TopK", lambda n: [random(2, n), Known([6])], n_outputs=2)
 
 
+def test_top_none_of_one_row() -> None:
+    check("TopK", lambda n: [random(n), Known([0])], n_outputs=2)
+    check("TopK", lambda n: [random(4), Known([0])], n_outputs=2)
+
+
 def test_top_values_alone() -> None:
     check("TopK", lambda n: [random(n, 100), Known([5])])

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import threading
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sardonyx._version import __version__
-from sardonyx.codegen.cache import default_cache
-from sardonyx.codegen.emit import emit_module
-from sardonyx.codegen.native import Library, compile_object, llvm_version, load_object
+from sardonyx.codegen.cache import default_cache, key_of
+from sardonyx.codegen.elf import DamagedObjectError
+from sardonyx.codegen.native import Library, compile_object, link_object, load_object
 from sardonyx.codegen.runner import runner_text
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["addresses_of", "runner_library"]
 
 _LOCK: Final = threading.RLock()
-_ADDRESSES: Final[dict[tuple[str, bool], int]] = {}
+_ADDRESSES: Final[dict[tuple[Machine, str, bool], int]] = {}
 _LIBRARIES: Final[list[Library]] = []
 
 
@@ -37,21 +35,20 @@ def addresses_of(
     """The address of each kernel by name; those that are new are compiled."""
     with _LOCK:
         needed = {kernel.name: kernel for kernel in kernels}
-        new = [kernel for name, kernel in needed.items() if (name, strict) not in _ADDRESSES]
+        new = [k for name, k in needed.items() if (machine, name, strict) not in _ADDRESSES]
         if new:
-            codes = [
-                _code(
+            modules = [
+                (
                     _key("kernel", machine, str(strict), kernel.name),
-                    partial(emit_module, [kernel], machine, strict=strict),
-                    machine,
+                    partial(_emitted, kernel, machine, strict=strict),
                 )
                 for kernel in new
             ]
-            library = load_object(codes, machine)
+            library = _loaded(modules, machine)
             _LIBRARIES.append(library)
             for kernel in new:
-                _ADDRESSES[kernel.name, strict] = library.address(kernel.name)
-        return {name: _ADDRESSES[name, strict] for name in needed}
+                _ADDRESSES[machine, kernel.name, strict] = library.address(kernel.name)
+        return {name: _ADDRESSES[machine, name, strict] for name in needed}
 
 
 @lru_cache(maxsize=1)
@@ -60,14 +57,31 @@ def runner_library(machine: Machine) -> Library:
     with _LOCK:
         text = runner_text(machine)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        code = _code(_key("runner", machine, digest), lambda: text, machine)
-        return load_object([code], machine)
+        key = _key("runner", machine, digest)
+        library = _loaded([(key, lambda: text)], machine)
+        _LIBRARIES.append(library)
+        return library
 
 
-def _code(key: str, text: Callable[[], str], machine: Machine) -> bytes:
-    """The object code that the module `text()` compiles to, from the cache if it is there."""
+def _emitted(kernel: Kernel, machine: Machine, *, strict: bool) -> str:
+    from sardonyx.codegen.emit import emit_module
+
+    return emit_module([kernel], machine, strict=strict)
+
+
+def _loaded(modules: Sequence[tuple[str, Callable[[], str]]], machine: Machine) -> Library:
+    """The code of modules, each its key in the cache and what writes its text."""
+    try:
+        return load_object([_code(key, text, machine) for key, text in modules], machine)
+    except DamagedObjectError:
+        again = [_code(key, text, machine, is_kept=False) for key, text in modules]
+        return link_object(again, machine)
+
+
+def _code(key: str, text: Callable[[], str], machine: Machine, *, is_kept: bool = True) -> bytes:
+    """The object code of the module `text()`, from the cache if it is there and `is_kept`."""
     cache = default_cache()
-    code = None if cache is None else cache.get(key)
+    code = cache.get(key) if cache is not None and is_kept else None
     if code is None:
         code = compile_object(text(), machine)
         if cache is not None:
@@ -75,18 +89,5 @@ def _code(key: str, text: Callable[[], str], machine: Machine) -> bytes:
     return code
 
 
-@lru_cache(maxsize=1)
-def _emitter() -> str:
-    """A digest of the code that writes code: another release of it writes other code."""
-    found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        found.update(path.read_bytes())
-    return found.hexdigest()
-
-
 def _key(kind: str, machine: Machine, *names: str) -> str:
-    parts = (
-        kind, __version__, _emitter(), llvm_version(), machine.triple, machine.cpu,
-        machine.features, str(machine.vector_bits), *names,
-    )  # fmt: skip
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return key_of(kind, str(machine), *names)

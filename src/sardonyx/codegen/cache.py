@@ -23,7 +23,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ObjectCache", "default_cache"]
+from sardonyx._version import __version__
+
+__all__ = ["ObjectCache", "default_cache", "key_of"]
 
 _MAGIC: Final = b"sardonyx object 1\n"
 _DEFAULT_BYTES: Final = 512 << 20
@@ -88,6 +90,30 @@ class ObjectCache:
             if total > self.max_bytes:
                 with suppress(OSError):
                     path.unlink()
+
+
+def key_of(kind: str, *names: str) -> str:
+    """The key of what follows from `names`, from this package's code and from LLVM's version."""
+    parts = (kind, __version__, _emitter(), _llvm_version(), *names)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _emitter() -> str:
+    """A digest of the code that writes code: another release of it writes other code."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _llvm_version() -> str:
+    """The version of llvmlite, each of which goes with one of LLVM; LLVM itself is not loaded."""
+    import llvmlite
+
+    version: str = llvmlite.__version__
+    return version
 
 
 def _verified(data: bytes, key: str) -> bytes | None:

@@ -6,10 +6,12 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from sardonyx.codegen.elf import ForeignObjectError
+from sardonyx.codegen.objects import load
 from sardonyx.errors import SardonyxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Sequence
 
     from sardonyx.loops.machine import Machine
 
@@ -18,7 +20,7 @@ __all__ = [
     "Library",
     "assembly",
     "compile_object",
-    "llvm_version",
+    "link_object",
     "load_object",
 ]
 
@@ -32,12 +34,12 @@ class CompileError(SardonyxError):
 class Library:
     """Machine code in memory; its functions' addresses. Lives as long as anyone holds it."""
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
+    def __init__(self, find: Callable[[str], int | None]) -> None:
+        self._find = find
 
     def address(self, name: str) -> int:
         """The address of function `name`."""
-        found: int = self._engine.get_function_address(name)
+        found = self._find(name)
         if not found:
             raise CompileError(f"compiled code has no function {name}")
         return found
@@ -50,13 +52,6 @@ def _llvm() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm
-
-
-def llvm_version() -> str:
-    """The version of LLVM and of llvmlite."""
-    import llvmlite
-
-    return f"{llvmlite.__version__} {'.'.join(map(str, _llvm().llvm_version_info))}"
 
 
 def _target_machine(machine: Machine) -> Any:
@@ -108,12 +103,23 @@ def assembly(text: str, machine: Machine) -> str:
         return found
 
 
-def load_object(objects: Iterable[bytes], machine: Machine) -> Library:
-    """Link object files into this process."""
+def load_object(objects: Sequence[bytes], machine: Machine) -> Library:
+    """Load object files into this process, with LLVM's loader where ours does not know them.
+
+    Raises DamagedObjectError for a file that contradicts itself.
+    """
+    try:
+        return Library(load(objects, machine.triple).get)
+    except ForeignObjectError:
+        return link_object(objects, machine)
+
+
+def link_object(objects: Sequence[bytes], machine: Machine) -> Library:
+    """Load object files, which must be sound, with LLVM's loader."""
     llvm = _llvm()
     with _LOCK:
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine(machine))
         for data in objects:
             engine.add_object_file(llvm.ObjectFileRef.from_data(data))
         engine.finalize_object()
-        return Library(engine)
+        return Library(engine.get_function_address)

@@ -31,6 +31,8 @@ _LATENCY: Final = {
 _LOADED: Final = 5
 _LONG: Final = 30
 """Cycles of a body that is worth it."""
+_LARGEST: Final = 256
+"""Expressions of a body up to which places to divide it are compared: each is looked at anew."""
 _MOST_SHARED: Final = 2
 _PER_SHARED: Final = 2
 """Cycles that keeping a value in a register is taken to cost."""
@@ -45,7 +47,7 @@ def halfway(stmt: For) -> tuple[Expr, ...]:
         return ()
     body = _Body(stmt.axis, stmt.body)
     whole = max(body.depth.values(), default=0)
-    if whole < _LONG:
+    if whole < _LONG or len(body.depth) > _LARGEST:
         return ()
     best = whole
     shared: tuple[Expr, ...] = ()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sardonyx.codegen.plain import ROUNDINGS, Plain
 from sardonyx.dtypes import BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16, INT32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sardonyx.dtypes import DType
+    from sardonyx.loops.machine import Machine
 
 __all__ = ["EMIT", "Writer", "element_type", "llvm_type", "number"]
 
@@ -22,6 +24,8 @@ _FLOAT_TYPES: Final = {FLOAT: "float", DOUBLE: "double", FLOAT16: "half", BFLOAT
 
 class Writer(Protocol):
     """What writing an operation needs: appends an instruction and gives its result's name."""
+
+    machine: Machine
 
     def emit(self, instruction: str) -> str:
         """Append ``%new = instruction``."""
@@ -140,7 +144,12 @@ def _quotient(name: str) -> Callable[[_Context], str]:
 
 
 def _unary(name: str) -> Callable[[_Context], str]:
-    return lambda c: c.call(name)
+    def write(c: _Context) -> str:
+        if name in ROUNDINGS and not c.writer.machine.rounds:
+            return Plain(c.emit, c.lanes).rounded(name, c.args[0], llvm_type(c.dtype, 1))
+        return c.call(name)
+
+    return write
 
 
 def _negate(c: _Context) -> str:
@@ -160,7 +169,7 @@ def _absolute(c: _Context) -> str:
 
 def _fused(c: _Context) -> str:
     if c.dtype.is_floating:
-        return c.call("fma")
+        return c.call("fmuladd")
     product = c.emit(f"mul {c.type} {c.args[0]}, {c.args[1]}")
     return c.emit(f"add {c.type} {product}, {c.args[2]}")
 
@@ -247,6 +256,9 @@ def _cast(c: _Context) -> str:
     if target is BOOL:
         compare = "fcmp une" if source.is_floating else "icmp ne"
         return c.emit(f"{compare} {c.type} {value}, {c.splat(0)}")
+    if FLOAT16 in {source, target} and not c.writer.machine.converts_halves:
+        plain = Plain(c.emit, c.lanes)
+        return plain.from_half(value) if source is FLOAT16 else plain.to_half(value)
     if source.is_floating and target.is_floating:
         result = c.emit(
             f"{'fpext' if target.bits > source.bits else 'fptrunc'} {c.type} {value} to {kind}"

@@ -84,6 +84,10 @@ class Tensor(ABC):
         """What is equal as long as reading again gives the same; None where nothing can say."""
         return None
 
+    def identity(self) -> Hashable:
+        """Which bytes of which file: equal for no others, in this process; None if unknown."""
+        return None
+
     def __repr__(self) -> str:
         name = f" {quote(self.name)}" if self.name else ""
         return f"<{type(self).__name__}{name} {self.dtype.text}{list(self.shape)}>"
@@ -152,6 +156,14 @@ class RawTensor(Tensor):
             return "bytes"
         file_state = getattr(source, "state", None)
         return None if file_state is None else file_state()
+
+    def identity(self) -> Hashable:
+        """Of a mapped file: which, where in it, and how many bytes."""
+        buffer = self._buffer
+        if isinstance(buffer, bytes) or not hasattr(buffer.obj, "identity_of"):
+            return None
+        found: Hashable = buffer.obj.identity_of(buffer)
+        return found
 
 
 class SparseTensor:

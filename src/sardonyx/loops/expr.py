@@ -59,12 +59,16 @@ Number: TypeAlias = "int | float"
 
 
 class Expr:
-    """Base of all expressions; `dtype` is the type of its value."""
+    """Base of all expressions.
 
-    __slots__ = ("__weakref__", "dtype", "key", "known_cost", "known_loads")
+    `dtype` is the type of its value, `children` are the expressions directly inside.
+    """
+
+    __slots__ = ("__weakref__", "children", "dtype", "key", "known_cost", "known_loads")
 
     known_loads: tuple[Load, ...] | None
     known_cost: int
+    children: tuple[Expr, ...]
     dtype: DType
     key: tuple[Any, ...]
 
@@ -77,6 +81,7 @@ class Expr:
             found.key = key
             found.known_loads = None
             found.known_cost = 0
+            found.children = ()
             found._set(*key)
             # Of two threads that make one expression at once, the first one's object wins.
             found = _INTERNED.setdefault(whole, found)
@@ -84,11 +89,6 @@ class Expr:
 
     def _set(self, *key: Any) -> None:
         raise NotImplementedError
-
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        """The expressions directly inside."""
-        return ()
 
     def __repr__(self) -> str:
         from sardonyx.loops.printer import text
@@ -163,10 +163,7 @@ class Linear(Expr):
         self.dtype = INT64
         self.constant = constant
         self.terms = terms
-
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        return tuple(term for term, _ in self.terms)
+        self.children = tuple([term for term, _ in terms])
 
     def __add__(self, other: Index) -> Linear:
         return linear((self, 1), (other, 1))
@@ -190,10 +187,7 @@ class Load(Expr):
         self.buffer = buffer
         self.indices = indices
         self.dtype = dtype
-
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        return self.indices
+        self.children = indices
 
 
 class Apply(Expr):
@@ -211,10 +205,7 @@ class Apply(Expr):
         self.op = op
         self.args = args
         self.dtype = dtype
-
-    @property
-    def children(self) -> tuple[Expr, ...]:
-        return self.args
+        self.children = args
 
 
 Index: TypeAlias = "Expr | int | Dim"
@@ -222,7 +213,11 @@ Index: TypeAlias = "Expr | int | Dim"
 
 def index(value: Index) -> Linear:
     """`value` as an index."""
-    return value if isinstance(value, Linear) else linear((value, 1))
+    if isinstance(value, Linear):
+        return value
+    if isinstance(value, (int, Dim, Const)):
+        return linear((value, 1))
+    return Linear(0, ((value, 1),))
 
 
 def linear(*parts: tuple[Index, DimLike]) -> Linear:
@@ -375,20 +370,22 @@ def substitute(
     """`expr` with every part for which `replace` has another one replaced, innermost first."""
     get = replace if callable(replace) else replace.get
     done: dict[Expr, Expr] = {} if memo is None else memo
-    stack = [(expr, False)]
+    stack = [expr]
     while stack:
-        part, ready = stack.pop()
+        part = stack[-1]
         if part in done:
+            stack.pop()
             continue
-        if not ready and part.children:
-            stack.append((part, True))
-            stack.extend((child, False) for child in part.children)
+        waiting = [child for child in part.children if child not in done]
+        if waiting:
+            stack += waiting
             continue
+        stack.pop()
         new = part
-        if part.children:
-            children = [done[child] for child in part.children]
-            if any(a is not b for a, b in zip(children, part.children, strict=True)):
-                new = rebuild(part, children)
+        for child in part.children:
+            if done[child] is not child:
+                new = rebuild(part, [done[each] for each in part.children])
+                break
         other = get(new)
         done[part] = new if other is None else other
     return done[expr]

@@ -12,7 +12,8 @@ class Machine:
     """A processor: LLVM's names for it, and the numbers that schedules are made with.
 
     `vector_bits` is the width of a vector register, `registers` how many there are, `l1` and
-    `l2` the data cache of one core in bytes.
+    `l2` the data cache of one core in bytes. `converts_halves` and `rounds` tell whether it has
+    instructions that convert half floats, and that round to whole numbers.
     """
 
     triple: str
@@ -24,6 +25,8 @@ class Machine:
     l2: int = 512 * 1024
     interleave: int = 4
     unrolled: int = 16
+    converts_halves: bool = True
+    rounds: bool = True
 
     def lanes(self, bits: int) -> int:
         """How many elements of `bits` a vector register holds."""

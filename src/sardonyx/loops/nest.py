@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sardonyx.dims import Dim, known_equal
-from sardonyx.dtypes import BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16
+from sardonyx.dtypes import BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16, from_numpy
 from sardonyx.loops.expr import Axis, Const, Expr, Load, Ref, index, loads
 from sardonyx.loops.kernel import expressions, mapped, statements
 from sardonyx.loops.scalars import cast, const
@@ -355,7 +355,8 @@ class Lowering:
     """Writes definitions. Axes have names that are unique within one definition.
 
     `outputs` are the types and shapes of what is defined, `results` the buffers that it goes to,
-    which `Steps` name. `temporaries` are what the rule defines besides.
+    which `Steps` name. `temporaries` are what the rule defines besides, `constants` the arrays that
+    it makes of attributes. `counted` is what was made to learn how large the outputs are.
     """
 
     def __init__(
@@ -365,6 +366,8 @@ class Lowering:
         self.results = tuple(results)
         self.required: list[DimLike] = []
         self.temporaries: list[tuple[Temporary, Definition]] = []
+        self.constants: dict[Temporary, Any] = {}
+        self.counted: tuple[Source, ...] = ()
         self._count = 0
 
     def require_equal(self, a: DimLike, b: DimLike) -> None:
@@ -376,6 +379,12 @@ class Lowering:
         """A value of the rule's own, computed before the outputs."""
         found = Temporary(name, definition.dtype, definition.shape)
         self.temporaries.append((found, definition))
+        return Source(found, found.dtype, found.shape)
+
+    def constant(self, name: str, array: Any) -> Source:
+        """A NumPy array of the rule's own, contiguous, that is the same in all runs."""
+        found = Temporary(name, from_numpy(array.dtype), array.shape)
+        self.constants[found] = array
         return Source(found, found.dtype, found.shape)
 
     def axes(self, count: int, prefix: str = "i") -> tuple[Axis, ...]:

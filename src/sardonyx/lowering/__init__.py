@@ -6,6 +6,6 @@ converting a model load nothing of the compiler.
 
 from __future__ import annotations
 
-from sardonyx.lowering.registry import is_lowered, lower, rule
+from sardonyx.lowering.registry import count, is_counted, is_lowered, lower, rule
 
-__all__ = ["is_lowered", "lower", "rule"]
+__all__ = ["count", "is_counted", "is_lowered", "lower", "rule"]

@@ -8,7 +8,7 @@ from math import gcd, prod
 from typing import TYPE_CHECKING, Any
 
 from sardonyx.dims import maximum
-from sardonyx.dtypes import INT32
+from sardonyx.dtypes import FLOAT, INT32
 from sardonyx.loops.expr import Ref, index, linear, substitute
 from sardonyx.loops.nest import (
     Convolution,
@@ -22,6 +22,7 @@ from sardonyx.loops.nest import (
     widened,
 )
 from sardonyx.loops.scalars import apply, cast, const, size
+from sardonyx.lowering.quantization import requantized
 from sardonyx.lowering.registry import rule
 from sardonyx.lowering.support import agree
 
@@ -251,3 +252,47 @@ def convolve_integers(
         lambda point: shifted(w, w_zero, point),
         lambda total, _: total,
     )
+
+
+@rule("QLinearConv")
+def convolve_linear(
+    k: Lowering,
+    op: Any,
+    x: Source,
+    x_scale: Source,
+    x_zero: Source,
+    w: Source,
+    w_scale: Source,
+    w_zero: Source,
+    y_scale: Source,
+    y_zero: Source,
+    b: Source | None = None,
+) -> Convolution:
+    dtype = k.outputs[0][0]
+    for one in (x_scale, x_zero, y_scale, y_zero):
+        agree("QLinearConv's scale", one.shape, (1,) * one.rank)
+    if b is not None:
+        agree("QLinearConv's bias", b.shape, (w.shape[0],))
+
+    def each(given: Source, channel: Index) -> Expr:
+        """The value of a channel, of which there may be one for all."""
+        if all(dim == 1 for dim in given.shape):
+            return given[(0,) * given.rank]
+        agree("QLinearConv's scale for each channel", given.shape, (w.shape[0],))
+        return given[channel]
+
+    def read_x(point: tuple[Index, ...]) -> Expr:
+        zero = cast(x_zero[(0,) * x_zero.rank], INT32)
+        return apply("sub", cast(x[point], INT32), zero)
+
+    def read_w(point: tuple[Index, ...]) -> Expr:
+        return apply("sub", cast(w[point], INT32), cast(each(w_zero, point[0]), INT32))
+
+    def last(total: Expr, channel: Axis) -> Expr:
+        if b is not None:
+            total = apply("add", total, b[channel])
+        scale = apply("mul", cast(x_scale[(0,) * x_scale.rank], FLOAT), each(w_scale, channel))
+        factor = apply("div", scale, cast(y_scale[(0,) * y_scale.rank], FLOAT))
+        return requantized(total, factor, y_zero[(0,) * y_zero.rank], dtype)
+
+    return _convolution(k, op, x, w, read_x, read_w, last)

@@ -98,6 +98,8 @@ def gemm(k: Lowering, op: Any, a: Source, b: Source, c: Source | None = None) ->
     dtype, shape = k.outputs[0]
     if op.version < 7:
         raise NotLowered("Gemm before opset 7")
+    if dtype.is_integer and (op.alpha != 1.0 or (c is not None and op.beta not in (0.0, 1.0))):
+        raise NotLowered("Gemm of integers that scales them")
     m, n, depth = k.axes(3)
     k.require_equal(a.shape[0 if op.transA else 1], b.shape[1 if op.transB else 0])
     left = widened(a[(depth, m) if op.transA else (m, depth)])

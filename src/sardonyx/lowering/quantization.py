@@ -146,6 +146,12 @@ def quantize_dynamically(k: Lowering, op: Any, x: Source) -> tuple[Definition, .
     return k.compute(x.shape, UINT8, element), scale, zero
 
 
+def requantized(total: Expr, factor: Expr, zero: Expr, dtype: DType) -> Expr:
+    """An INT32 sum times a FLOAT factor, rounded, as an element of `dtype`."""
+    value = _rounded(apply("mul", cast(total, FLOAT), factor))
+    return _saturated(apply("add", value, cast(zero, FLOAT)), dtype)
+
+
 def _shifted(x: Source, zero: Source | None, *, rows: bool) -> Any:
     """How an element of a factor is read: less its zero point, as INT32."""
 
@@ -206,8 +212,7 @@ def matmul_linear(
             cast(_of_line(b_scale, b, right, rows=False), FLOAT),
         )
         factor = apply("div", factor, cast(y_scale[(0,) * y_scale.rank], FLOAT))
-        value = _rounded(apply("mul", cast(total, FLOAT), factor))
-        return _saturated(apply("add", value, cast(zy[(0,) * zy.rank], FLOAT)), dtype)
+        return requantized(total, factor, zy[(0,) * zy.rank], dtype)
 
     left, right = _shifted(a, za, rows=True), _shifted(b, zb, rows=False)
     return contracted(k, a, b, left, right, last)

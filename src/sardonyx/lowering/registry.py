@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from sardonyx.ops.operator import Operator
 
     Rule: TypeAlias = Callable[..., Definition | tuple[Definition, ...]]
+    Count: TypeAlias = Callable[..., tuple[Source, ...]]
 
-__all__ = ["is_lowered", "lower", "rule"]
+__all__ = ["count", "counting", "is_counted", "is_lowered", "lower", "rule"]
 
 _F = TypeVar("_F")
 
@@ -40,8 +41,13 @@ _FAMILIES: Final = (
     "quantization",
     "rotation",
     "recurrent",
+    "trees",
+    "sampling",
+    "learned",
+    "selection",
 )
 _RULES: Final[dict[tuple[str, str], Rule]] = {}
+_COUNTS: Final[dict[tuple[str, str], Count]] = {}
 
 
 def rule(*names: str, domain: str = "") -> Callable[[_F], _F]:
@@ -53,6 +59,39 @@ def rule(*names: str, domain: str = "") -> Callable[[_F], _F]:
         return function
 
     return register
+
+
+def counting(*names: str, domain: str = "") -> Callable[[_F], _F]:
+    """Make the function that follows what finds a size of the outputs that data decides.
+
+    It is called like a rule and defines values of its own, which the rule has as ``k.counted``. The
+    last element of the first is the size.
+    """
+
+    def register(function: _F) -> _F:
+        for name in names:
+            _COUNTS[domain, name] = function  # type: ignore[assignment]
+        return function
+
+    return register
+
+
+def is_counted(domain: str, op_type: str) -> bool:
+    """Whether native code finds a size of the operator's outputs that data decides."""
+    _rules()
+    return (domain, op_type) in _COUNTS
+
+
+def count(operator: Operator, k: Lowering, inputs: Sequence[Source | None]) -> tuple[Source, ...]:
+    """What counts the operator's outputs. Raises `NotLowered` with the reason."""
+    _check_numbers(inputs)
+    return _COUNTS[operator.domain, operator.op_type](k, operator, *inputs)
+
+
+def _check_numbers(inputs: Sequence[Source | None]) -> None:
+    for source in inputs:
+        if source is not None and not is_number(source.dtype):
+            raise NotLowered(f"{source.dtype} is not compiled")
 
 
 def is_lowered(domain: str, op_type: str) -> bool:
@@ -74,9 +113,7 @@ def lower(
     found = _rules().get((operator.domain, operator.op_type))
     if found is None:
         raise NotLowered(f"{operator.op_type} has no lowering")
-    for source in inputs:
-        if source is not None and not is_number(source.dtype):
-            raise NotLowered(f"{source.dtype} is not compiled")
+    _check_numbers(inputs)
     for dtype, _ in k.outputs:
         if not is_number(dtype):
             raise NotLowered(f"{dtype} is not compiled")

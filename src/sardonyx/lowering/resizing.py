@@ -1,14 +1,28 @@
-"""Resize and Upsample: the nearest element, or a weighted sum of neighbours along each axis."""
+"""Resize and Upsample: the nearest element, or a weighted sum of neighbours along each axis.
+
+Two neighbours along each axis are read at once. Of more, the weights follow from the sizes alone
+and are kept, and the axes are resized one after the other.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sardonyx.dims import known_equal
-from sardonyx.dtypes import DOUBLE, FLOAT, INT64
-from sardonyx.loops.expr import Axis, Expr, index, linear
-from sardonyx.loops.nest import Definition, Lowering, Nest, NotLowered, Pieces, Source, widened
+from sardonyx.dtypes import BOOL, DOUBLE, FLOAT, INT64
+from sardonyx.loops.expr import Axis, Expr, Ref, index, linear
+from sardonyx.loops.nest import (
+    COMPUTED_AS,
+    Definition,
+    Lowering,
+    Nest,
+    NotLowered,
+    Pieces,
+    Source,
+    widened,
+)
 from sardonyx.loops.scalars import apply, cast, const, select, size
 from sardonyx.lowering.movement import known_dims
 from sardonyx.lowering.registry import rule
@@ -18,6 +32,10 @@ if TYPE_CHECKING:
     from sardonyx.dims import DimLike
 
 _MIDDLES = {"half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "tf_half_pixel_for_nn"}
+_ALWAYS = {"tf_half_pixel_for_nn", "tf_crop_and_resize"}
+"""Coordinates by which an axis moves even where its size stays."""
+_UNROLLED = 8
+_MOST_TAPS = 256
 
 
 def _d(value: float) -> Expr:
@@ -31,11 +49,13 @@ def _single(value: Expr) -> Expr:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One axis: its sizes, and the scale where it is given as a number."""
+    """One axis: its sizes, the scale where it is given as a number, and what part is looked at."""
 
     size: DimLike
     output: DimLike
     scale: float | None
+    start: float = 0.0
+    end: float = 1.0
 
     @property
     def is_same(self) -> bool:
@@ -74,6 +94,8 @@ class _Line:
         middle = _single(apply("div", apply("add", x, _d(0.5)), self.factor()))
         if mode == "tf_half_pixel_for_nn":
             return middle
+        if mode == "tf_crop_and_resize":
+            return self.cropped(x)
         if mode == "asymmetric":
             return _single(apply("div", x, self.factor()))
         if mode == "align_corners":
@@ -91,6 +113,24 @@ class _Line:
             only = apply("le", size(self.output), const(1, INT64))
             return select(only, _d(0), place)
         return place
+
+    def cropped(self, x: Expr) -> Expr:
+        """Where an output element lies in the part between `start` and `end`."""
+        most = _real(self.size - 1)
+        steps = apply("max", _real(self.output - 1), _d(1))
+        slope = apply("div", apply("mul", _d(self.end - self.start), most), steps)
+        place = apply("add", apply("mul", _d(self.start), most), apply("mul", x, slope))
+        middle = apply("add", x, apply("mul", _d(0.5 * (self.start + self.end)), most))
+        only = apply("le", size(self.output), const(1, INT64))
+        return _single(select(only, middle, place))
+
+    def stretch(self) -> float:
+        """How much denser the output lies, where that is known."""
+        if self.scale is not None:
+            return self.scale
+        if isinstance(self.size, int) and isinstance(self.output, int):
+            return self.output / self.size if self.size and self.output else 1.0
+        raise NotLowered("Resize with antialias by a scale that data decides")
 
     def clamped(self, place: Expr) -> Expr:
         """A whole DOUBLE as an index inside the input."""
@@ -132,23 +172,166 @@ def _lines(op: Any, x: Source, shape: Any, scales: Source | None, sizes: Source 
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """Which neighbours count, and how much."""
+
+    is_cubic: bool
+    slope: float
+    coordinates: str
+    antialias: bool
+    exclude_outside: bool
+
+    def weight(self, distance: Expr) -> Expr:
+        """That of a neighbour (R. Keys, 1981, equation 4, for a cubic one)."""
+        d = apply("abs", distance)
+        if not self.is_cubic:
+            return apply("max", apply("sub", _d(1), d), _d(0))
+        a = self.slope
+        near = apply("sub", apply("mul", _d(a + 2), d), _d(a + 3))
+        near = apply("add", apply("mul", apply("mul", near, d), d), _d(1))
+        far = apply("sub", apply("mul", _d(a), d), _d(5 * a))
+        far = apply("add", apply("mul", far, d), _d(8 * a))
+        far = apply("sub", apply("mul", far, d), _d(4 * a))
+        far = select(apply("lt", d, _d(2)), far, _d(0))
+        return select(apply("le", d, _d(1)), near, far)
+
+    def resized(self, k: Lowering, x: Source, along: int, line: _Line, kind: Any) -> Nest:
+        """`x` with one axis resized, in `kind`."""
+        stretch = min(line.stretch(), 1.0) if self.antialias else 1.0
+        below = math.floor(-(2 if self.is_cubic else 1) / stretch) + 1
+        taps = 2 * (1 - below)
+        if taps > _MOST_TAPS:
+            raise NotLowered(f"Resize of {taps} neighbours")
+
+        def weight(tap: Axis, place: Axis) -> Expr:
+            centre = line.coordinate(place, self.coordinates)
+            where = apply("add", apply("floor", centre), cast(index(tap) + below, DOUBLE))
+            distance = apply("mul", apply("sub", where, centre), _d(stretch))
+            found = self.weight(distance)
+            if self.exclude_outside:
+                inside = apply("le", _d(0), where)
+                inside = apply("and", inside, apply("lt", where, _real(line.size)))
+                found = select(inside, found, _d(0))
+            return found
+
+        grid = (taps, line.output)
+        if self.exclude_outside or self.antialias:
+            raw = k.define("raw weights", k.compute(grid, DOUBLE, weight))
+            weights = k.define("weights", _shares(k, raw, kind))
+        else:
+            weights = k.define("weights", k.compute(grid, kind, weight))
+
+        def first(place: Axis) -> Expr:
+            return cast(apply("floor", line.coordinate(place, self.coordinates)), INT64)
+
+        starts = k.define("starts", k.compute((line.output,), INT64, first))
+
+        def part(axes: tuple[Axis, ...], tap: Any) -> Expr:
+            where: list[Any] = list(axes)
+            place = apply("add", starts[axes[along]], index(tap) + below)
+            where[along] = line.clamped(place)
+            return apply("mul", weights[tap, axes[along]], cast(widened(x[tuple(where)]), kind))
+
+        shape = (*x.shape[:along], line.output, *x.shape[along + 1 :])
+        if taps > _UNROLLED:
+            return k.rows(
+                (*shape, taps),
+                [x.rank],
+                kind,
+                [("total", "add", kind, 0.0, lambda point: part(point[:-1], point[-1]))],
+                lambda _point, total: total,
+            )
+
+        def element(*axes: Axis) -> Expr:
+            total = part(axes, 0)
+            for tap in range(1, taps):
+                total = apply("add", total, part(axes, tap))
+            return total
+
+        return k.compute(shape, kind, element)
+
+
+def _shares(k: Lowering, raw: Source, kind: Any) -> Nest:
+    """The weights [taps, places] over their sum for each place."""
+
+    def read(point: tuple[Axis, ...], *_found: Ref) -> Expr:
+        return raw[point]
+
+    def share(point: tuple[Axis, ...], total: Ref) -> Expr:
+        none = apply("eq", total, _d(0))
+        return select(none, _d(0), apply("div", raw[point], total))
+
+    stages: Any = [("total", "add", DOUBLE, 0.0, read)]
+    return k.rows(raw.shape, [0], kind, stages, share, spread=True)
+
+
+def _cropped(op: Any, lines: dict[int, _Line], roi: Source | None) -> dict[int, _Line]:
+    """`lines` with the part that `roi` says."""
+    if roi is None or roi.contents is None or roi.contents.dtype == object:
+        raise NotLowered(f"{op.op_type} of regions that data decides")
+    values = [float(value) for value in roi.contents.reshape(-1)]
+    count = len(lines)
+    if len(values) != 2 * count or not all(abs(value) < 2**31 for value in values):
+        raise NotLowered(f"{op.op_type} of other regions")
+    pairs = zip(lines.items(), values[:count], values[count:], strict=True)
+    return {axis: replace(line, start=start, end=end) for (axis, line), start, end in pairs}
+
+
+def _outside(k: Lowering, lines: dict[int, _Line], inner: Nest, value: float) -> Nest:
+    """`inner` with `value` where a place is outside of the input."""
+    outside: Expr = const(0, BOOL)
+    for axis, line in lines.items():
+        place = line.coordinate(inner.axes[axis], "tf_crop_and_resize")
+        beyond = apply("lt", _real(line.size - 1), place)
+        beyond = apply("or", apply("lt", place, _d(0)), beyond)
+        outside = apply("or", beyond, outside)
+    filler = cast(const(value, FLOAT), inner.dtype)
+    return replace(inner, value=select(outside, filler, inner.value))
+
+
 @rule("Resize")
 def resize(
     k: Lowering,
     op: Any,
     x: Source,
-    _roi: Source | None = None,
+    roi: Source | None = None,
     scales: Source | None = None,
     sizes: Source | None = None,
 ) -> Definition:
-    if op.mode == "cubic" or op.antialias or op.exclude_outside:
-        raise NotLowered("Resize of more than two neighbours")
     coordinates = op.coordinate_transformation_mode if op.version >= 11 else "asymmetric"
-    if coordinates == "tf_crop_and_resize":
-        raise NotLowered("Resize of regions")
     rounding = op.nearest_mode if op.version >= 11 else "floor"
     lines = _lines(op, x, k.outputs[0][1], scales, sizes)
-    return _resized(k, x, lines, op.mode, coordinates, rounding)
+    if coordinates == "tf_crop_and_resize":
+        lines = _cropped(op, lines, roi)
+    spreads = op.mode == "cubic" or op.antialias or op.exclude_outside
+    if op.mode == "nearest" or not spreads:
+        found = _resized(k, x, lines, op.mode, coordinates, rounding)
+    else:
+        chosen = _Filter(
+            op.mode == "cubic",
+            op.cubic_coeff_a,
+            coordinates,
+            bool(op.antialias),
+            bool(op.exclude_outside),
+        )
+        found = _filtered(k, x, lines, chosen)
+    if coordinates == "tf_crop_and_resize":
+        assert isinstance(found, Nest)
+        if not found.is_pure:
+            raise NotLowered("Resize of regions by many neighbours")
+        return _outside(k, lines, found, op.extrapolation_value)
+    return found
+
+
+def _filtered(k: Lowering, x: Source, lines: dict[int, _Line], chosen: _Filter) -> Nest:
+    dtype, shape = k.outputs[0]
+    kind = _kind(x)
+    done = x
+    for axis, line in lines.items():
+        if chosen.coordinates in _ALWAYS or not line.is_same:
+            done = k.define("resized", chosen.resized(k, done, axis, line, kind))
+    return k.compute(shape, dtype, lambda *axes: done[axes])
 
 
 @rule("Upsample")
@@ -163,7 +346,7 @@ def _resized(
     k: Lowering, x: Source, lines: dict[int, _Line], mode: str, coordinates: str, rounding: str
 ) -> Definition:
     dtype, shape = k.outputs[0]
-    special = coordinates == "tf_half_pixel_for_nn"
+    special = coordinates in _ALWAYS
     changing = {axis: line for axis, line in lines.items() if special or not line.is_same}
     if mode == "nearest":
         centred = coordinates in _MIDDLES - {"tf_half_pixel_for_nn"}
@@ -180,14 +363,20 @@ def _resized(
             return x[tuple(where)]
 
         return k.compute(shape, dtype, picked)
-    kind = widened(x[(0,) * x.rank]).dtype
-    if not kind.is_floating:
-        kind = FLOAT if kind.bits < 24 else DOUBLE
+    kind = _kind(x)
 
     def blended(*axes: Axis) -> Expr:
         return _blend(x, list(axes), list(changing.items()), coordinates, kind)
 
     return k.compute(shape, dtype, blended)
+
+
+def _kind(x: Source) -> Any:
+    """The type that sums are computed in."""
+    kind = COMPUTED_AS.get(x.dtype, x.dtype)
+    if kind.is_floating:
+        return kind
+    return FLOAT if kind.bits < 24 else DOUBLE
 
 
 def _blend(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sardonyx.dims import DimLike
+    from sardonyx.loops.expr import Index
     from sardonyx.loops.kernel import Block, Stmt
 
 _FAR: Final = 1 << 62
@@ -33,7 +34,7 @@ def _hits(value: Expr, peak: Expr) -> Expr:
     return apply("or", hit, is_nan(value)) if value.dtype.is_floating else hit
 
 
-def _first_of(
+def first_of(
     k: Lowering, x: Source, along: Sequence[int], *, least: bool, last: bool
 ) -> list[tuple[str, str, Any, float, Any]]:
     """The stages that find the extreme along axes, and where it is, counted over them."""
@@ -66,7 +67,7 @@ def arg_extreme(k: Lowering, op: Any, x: Source) -> Nest:
     along = normal_axis(op.axis, x.rank)
     dim = x.shape[along]
     least, last = op.op_type == "ArgMin", bool(op.select_last_index)
-    stages = _first_of(k, x, [along], least=least, last=last)
+    stages = first_of(k, x, [along], least=least, last=last)
 
     def result(_point: tuple[Axis, ...], _peak: Ref, place: Ref) -> Expr:
         # of no elements the run fails
@@ -86,7 +87,7 @@ def hardmax(k: Lowering, op: Any, x: Source) -> Nest:
     first = normal_axis(op.axis, x.rank)
     along = [first] if op.version >= 13 else list(range(first, x.rank))
     sizes = [x.shape[axis] for axis in along]
-    stages = _first_of(k, x, along, least=False, last=False)
+    stages = first_of(k, x, along, least=False, last=False)
 
     def result(point: tuple[Axis, ...], _peak: Ref, place: Ref) -> Expr:
         here = counted([point[axis] for axis in along], sizes)
@@ -133,7 +134,7 @@ def cumulative(k: Lowering, op: Any, x: Source, axis: Source) -> Steps:
     )
 
 
-class _Row:
+class Row:
     """The names of what selecting along one row keeps."""
 
     def __init__(self, dtype: Any, *, largest: bool) -> None:
@@ -163,7 +164,7 @@ def top(k: Lowering, op: Any, x: Source, count: Source | None = None) -> tuple[S
     kept, total = shape[along], x.shape[along]
     axes = list(k.axes(x.rank))
     outer = [number for number in range(x.rank) if number != along]
-    row = _Row(COMPUTED_AS.get(x.dtype, x.dtype), largest=bool(op.largest))
+    row = Row(COMPUTED_AS.get(x.dtype, x.dtype), largest=bool(op.largest))
 
     def read(where: Any) -> Expr:
         point: list[Any] = list(axes)
@@ -187,7 +188,7 @@ def top(k: Lowering, op: Any, x: Source, count: Source | None = None) -> tuple[S
         body += _inserted(row, read, write, kept, total)
         work = total * 6
     else:
-        body += _merged(row, read, write, kept, total)
+        body += merged(row, read, write, kept, total)
         work = total * 100
     steps = Steps(
         shape,
@@ -201,7 +202,7 @@ def top(k: Lowering, op: Any, x: Source, count: Source | None = None) -> tuple[S
     return steps, replace(steps, dtype=INT64)
 
 
-def _inserted(row: _Row, read: Any, write: Any, kept: int, total: DimLike) -> list[Stmt]:
+def _inserted(row: Row, read: Any, write: Any, kept: int, total: DimLike) -> list[Stmt]:
     """The best `kept` elements so far lie in order; a better one moves down to its place."""
     if kept == 0:
         return []
@@ -252,8 +253,13 @@ def _inserted(row: _Row, read: Any, write: Any, kept: int, total: DimLike) -> li
     ]
 
 
-def _merged(row: _Row, read: Any, write: Any, kept: DimLike, total: DimLike) -> list[Stmt]:
-    """The row is sorted by merging runs of 1, 2, 4 ... elements, from one buffer to the other."""
+def merged(
+    row: Row, read: Any, write: Any, kept: Index, total: DimLike, bound: Expr | None = None
+) -> list[Stmt]:
+    """The row is sorted by merging runs of 1, 2, 4 ... elements, from one buffer to the other.
+
+    It has `bound` elements, at most `total`, of which the first `kept` are written.
+    """
     i, turn, back, p = Axis("i"), Axis("t"), Axis("c"), Axis("p")
     pair, o = Axis("r"), Axis("o")
     zero, one = const(0, INT64), const(1, INT64)
@@ -280,7 +286,7 @@ def _merged(row: _Row, read: Any, write: Any, kept: DimLike, total: DimLike) -> 
         Store("cursors", (index(0),), apply("add", left, select(takes, zero, one))),
         Store("cursors", (index(1),), apply("add", right, select(takes, one, zero))),
     )
-    bound = size(total)
+    bound = size(total) if bound is None else bound
     pairs = apply("div", apply("sub", apply("add", bound, wide), one), apply("max", wide, one))
     pass_: Block = (
         Let("run", apply("shl", one, index(turn))),

@@ -9,7 +9,7 @@ import numpy as np
 
 from sardonyx import dtypes
 from sardonyx.dims import known_equal
-from sardonyx.dtypes import BOOL, FLOAT
+from sardonyx.dtypes import BOOL, DOUBLE, FLOAT
 
 if TYPE_CHECKING:
     from sardonyx.ir.value import Value
@@ -30,7 +30,8 @@ def root_of_scale(op: BodyBuilder, scale: float | None, queries: Value) -> tuple
     """
     size = op.shape(queries)[-1]
     if scale is None and not isinstance(size, int):
-        count = op.cast(op.reshape(op.size(queries, -1)), FLOAT)
+        wide = DOUBLE if op.fact(queries).dtype is DOUBLE else FLOAT
+        count = op.cast(op.reshape(op.size(queries, -1)), wide)
         root = op.cast_like(op.Reciprocal(op.Sqrt(op.Sqrt(count))), queries)
         return root, root
     if scale is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -13,7 +14,7 @@ from sardonyx.ops.schema import REQUIRED, Past, Schema, attribute, build_schemas
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from typing_extensions import dataclass_transform
+    from typing_extensions import Self, dataclass_transform
 
     from sardonyx.ir.graph import Graph
     from sardonyx.ir.tensor import Array
@@ -30,6 +31,28 @@ else:
 
 
 __all__ = ["ControlFlow", "Operator", "same_as"]
+
+
+_FIELDS = "__dataclass_fields__"
+_LOCK = threading.RLock()
+
+
+class _Pending:
+    """The fields of an operator, until someone asks for them or makes an instance.
+
+    Writing what a dataclass has takes longer than all else of importing a family, and a model
+    uses few of its operators.
+    """
+
+    def __init__(self, owner: type, complete: Callable[[], None]) -> None:
+        self.owner = owner
+        self.complete = complete
+
+    def __get__(self, instance: object, cls: type | None = None) -> Any:
+        with _LOCK:
+            if vars(self.owner)[_FIELDS] is self:
+                self.complete()
+        return vars(self.owner)[_FIELDS]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attribute,))
@@ -61,6 +84,8 @@ class Operator:
 
     _schemas: ClassVar[dict[int, Schema]]
     _names: ClassVar[tuple[str, ...]] = ("version", "n_outputs")
+    _is_complete: ClassVar[bool] = True
+    """Whether the class, and those that it is made of, are dataclasses of their own fields."""
     _in_force: ClassVar[dict[tuple[type[Operator], int], Schema]] = {}
 
     version: int = 0
@@ -82,9 +107,24 @@ class Operator:
         if history is not None:
             cls.history = history
         # what was made for the base fits where there are no other fields
-        if inspect.get_annotations(cls) or sum(map(is_dataclass, cls.__bases__)) > 1:
-            dataclass(frozen=True, kw_only=True, repr=False, eq=False)(cls)
-            cls._names = tuple(entry.name for entry in fields(cls))
+        several = len(cls.__bases__) > 1 and sum(map(is_dataclass, cls.__bases__)) > 1
+        if inspect.get_annotations(cls) or several:
+            cls._is_complete = False
+            setattr(cls, _FIELDS, _Pending(cls, cls._complete))
+
+    @classmethod
+    def _complete(cls) -> None:
+        dataclass(frozen=True, kw_only=True, repr=False, eq=False)(cls)
+        cls._names = tuple(entry.name for entry in fields(cls))
+        cls._is_complete = True
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *_values: object, **_named: object) -> Self:
+            if not cls._is_complete:
+                with _LOCK:
+                    fields(cls)
+            return object.__new__(cls)
 
     def __repr__(self) -> str:
         pairs = zip(self._names, self._values(), strict=True)

@@ -9,6 +9,7 @@ from sardonyx.errors import ExecutionError, quote
 from sardonyx.ir.tensor import SparseTensor
 from sardonyx.limits import enforced
 from sardonyx.ops.symbolic import check_size
+from sardonyx.reference.sharing import SHARED_FROM, find, share
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -21,7 +22,7 @@ __all__ = ["Constants"]
 
 
 class Constants(Mapping["Value", Any]):
-    """Arrays by initializer, in memory of their own. May be used from several threads.
+    """Read-only arrays by initializer, in memory that sessions share. For several threads.
 
     One that was released is read again where it is needed after all, from a file that must not
     have changed since.
@@ -32,6 +33,7 @@ class Constants(Mapping["Value", Any]):
         self._tensors: dict[Value, Tensor | SparseTensor] = {}
         self._arrays: dict[Value, Any] = {}
         self._states: dict[Value, Hashable] = {}
+        self._identities: dict[Value, Hashable] = {}
         self._released: set[Value] = set()
 
     def add(self, value: Value) -> None:
@@ -54,6 +56,18 @@ class Constants(Mapping["Value", Any]):
     def __len__(self) -> int:
         return len(self._tensors)
 
+    def identity(self, value: Value) -> Hashable:
+        """What no other content has than that of `value`, without reading it; None if unknown."""
+        tensor = self._tensors[value]
+        if isinstance(tensor, SparseTensor) or tensor.nbytes < SHARED_FROM:
+            return None
+        if value not in self._identities:
+            self._states.setdefault(value, tensor.state())
+            found = tensor.identity()
+            known = None if found is None else (tensor.dtype.text, tensor.shape, found)
+            self._identities[value] = known
+        return self._identities[value]
+
     def release(self, value: Value) -> None:
         """Give up the array of `value`, if it can be read again."""
         if self._states.get(value) is not None:
@@ -70,11 +84,18 @@ class Constants(Mapping["Value", Any]):
         with enforced(self._limits):
             if isinstance(tensor, SparseTensor):
                 check_size("sparse initializer", tensor.shape, tensor.values.dtype.itemsize)
-                return tensor.to_dense()
+                return share(tensor.to_dense())
             state = tensor.state()
             if self._states.setdefault(value, state) != state:
                 raise ExecutionError(
                     f"the file with the data of {quote(value.name)} was changed",
                     hint="this run needs data that only the file has; make the session again",
                 )
-            return tensor.read()
+            key = self.identity(value)
+            found = None if key is None else find(key)
+            if found is not None:
+                return found
+            array = tensor.read()
+            if key is not None and tensor.identity() != key[2]:  # type: ignore[index]
+                key = self._identities[value] = None
+            return share(array, key)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sardonyx import dtypes
 from sardonyx.errors import ExecutionError, LimitError
 from sardonyx.ir.value import Value
 from sardonyx.loops.nest import Temporary
+from sardonyx.reference.sharing import SHARED_FROM, share
 from sardonyx.runtime.compilation import Call
+from sardonyx.runtime.folding import Folding
 from sardonyx.runtime.program import Buffer, SizesDiffer, Stretch, run_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, MutableMapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
 
     from sardonyx.dims import DimLike
     from sardonyx.dtypes import DType
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from sardonyx.schedule.finish import Launch
 
 __all__ = ["Assembly", "Lifted", "known_shape"]
-
-_BATCH_BYTES: Final = 32 << 20
-"""Bytes that are read and written together before what was read is given up, about."""
 
 
 def known_shape(fact: Fact | None) -> tuple[DimLike, ...] | None:
@@ -46,7 +45,8 @@ class Assembly:
 
     `constants` are arrays by value, to which those are added that follow from constants alone;
     `aliases` says which values are others under another shape, `kept` which are read outside of
-    native code. `release` is told which constants no run reads any more.
+    native code. `release` is told which constants no run reads any more, `identify` says what no
+    other initializer has, and `flavour` what machine code depends on beside its kernel.
     """
 
     def __init__(
@@ -55,10 +55,14 @@ class Assembly:
         constants: MutableMapping[Any, Any],
         kept: set[Hashable],
         release: Callable[[Any], None] = lambda _: None,
+        identify: Callable[[Any], Hashable] = lambda _: None,
+        flavour: Hashable = None,
     ) -> None:
         self.facts = facts
         self.constants = constants
         self.release = release
+        self.identify = identify
+        self.flavour = flavour
         self.kept = kept
         self.aliases: dict[Hashable, Hashable] = {}
 
@@ -66,36 +70,37 @@ class Assembly:
         self, runs: Sequence[list[Launch] | Call], addresses: dict[str, int], run_address: int
     ) -> list[list[Launch] | Call]:
         """Run what depends on constants alone, packing of weights mostly, once and now."""
-        fixed: set[Hashable] = set(self.constants)
-        folded: list[Launch] = []
-        rest: list[list[Launch] | Call] = []
-        writers: dict[Hashable, int] = {}
-        for run in runs:
-            for launch in run if isinstance(run, list) else ():
-                for buffer in launch.outputs:
-                    writers[self.storage(buffer)] = writers.get(self.storage(buffer), 0) + 1
-        for run in runs:
-            if isinstance(run, Call):
-                rest.append(run)
-                continue
-            kept = []
-            for launch in run:
-                buffers = {self.storage(buffer) for buffer in launch.buffers}
-                outputs = {self.storage(buffer) for buffer in launch.outputs}
-                if buffers - outputs <= fixed and not launch.symbols():
-                    folded.append(launch)
-                    for buffer in outputs:
-                        writers[buffer] -= 1
-                        if not writers[buffer]:
-                            fixed.add(buffer)
-                else:
-                    kept.append(launch)
-            rest.append(kept)
+        folded = self.foldable(runs)
+        chosen = {id(launch) for launch in folded}
+        rest: list[list[Launch] | Call] = [
+            run if isinstance(run, Call) else [each for each in run if id(each) not in chosen]
+            for run in runs
+        ]
         try:
             self.fold_launches(folded, self.still_read(rest), addresses, run_address)
         except (LimitError, ExecutionError, SizesDiffer):
             return list(runs)  # each run fails, with its place, not the making of the session
         return rest
+
+    def foldable(self, runs: Sequence[list[Launch] | Call]) -> list[Launch]:
+        """The launches that depend on constants alone, and all of whose results do."""
+        launches = [launch for run in runs if isinstance(run, list) for launch in run]
+        inputs = [{self.storage(buffer) for buffer in launch.buffers} for launch in launches]
+        outputs = [{self.storage(buffer) for buffer in launch.outputs} for launch in launches]
+        # what several launches write part by part follows from constants if each part does
+        open_results: set[Hashable] = set()
+        while True:
+            fixed: set[Hashable] = set(self.constants)
+            folded, before = [], len(open_results)
+            for launch, read, made in zip(launches, inputs, outputs, strict=True):
+                is_open = made & open_results or launch.symbols()
+                if made and not is_open and read - made <= fixed:
+                    folded.append(launch)
+                    fixed |= made
+                else:
+                    open_results |= made
+            if len(open_results) == before:
+                return folded
 
     def still_read(self, runs: Sequence[list[Launch] | Call]) -> set[Hashable]:
         """What `runs` read, or somebody outside of native code."""
@@ -112,12 +117,45 @@ class Assembly:
         addresses: dict[str, int],
         run_address: int,
     ) -> None:
-        """Run `launches` part by part, and release what they read but for what is `needed`."""
-        for batch in self.batches([self.resolved(launch) for launch in launches]):
-            self.evaluate(batch, addresses, run_address)
-            for buffer in dict.fromkeys(buffer for launch in batch for buffer in launch.buffers):
-                if buffer not in needed and self.is_mine(buffer):
-                    self.release(buffer)
+        """Have what is `needed` of the results of `launches`, from other sessions or by running.
+
+        That goes part by part; what was read and is not needed is released.
+        """
+        resolved = [self.resolved(launch) for launch in launches]
+        folding = Folding(resolved, self.described, self.identity, self.flavour)
+        found, missing = folding.divide(needed)
+        self.constants.update(found)
+        last = folding.last_readers(missing)
+        idle = {buffer for unit in folding.units for buffer in unit.inputs} - last.keys()
+        self.release_all(idle - needed)
+        for batch in folding.batches(missing):
+            run = [launch for unit in batch for launch in unit.launches]
+            arrays = self.evaluate(run, addresses, run_address)
+            for unit in batch:
+                folding.name(unit)
+                for buffer in unit.outputs:
+                    self.constants[buffer] = share(arrays[buffer], folding.key(buffer))
+            done = set(batch)
+            read = [buffer for unit in batch for buffer in unit.inputs if last[buffer] in done]
+            self.release_all(buffer for buffer in read if buffer not in needed)
+        for unit in missing:
+            for buffer in unit.outputs.keys() - needed:
+                del self.constants[buffer]
+
+    def release_all(self, buffers: Iterable[Hashable]) -> None:
+        """Give up initializers that no run reads."""
+        for buffer in buffers:
+            if self.is_mine(buffer):
+                self.release(buffer)
+
+    def identity(self, buffer: Any) -> Hashable:
+        """What no other content has than that of a constant; None if it is not known."""
+        described = self.described(buffer)
+        if described.nbytes({}) >= SHARED_FROM:
+            is_read = isinstance(buffer, Value) and buffer.const is not None
+            return self.identify(buffer) if is_read else None
+        array = self.constants[buffer]
+        return described.dtype.text, array.shape, array.tobytes()
 
     def is_mine(self, value: Any) -> bool:
         """Whether `value` is an initializer that the nodes of one graph read."""
@@ -125,39 +163,16 @@ class Assembly:
             return False
         return len({user.graph for user in value.users}) == 1
 
-    def batches(self, launches: Sequence[Launch]) -> Iterator[list[Launch]]:
-        """`launches` in order and in parts that read few bytes; those of one value together."""
-        last: dict[Hashable, int] = {}
-        for number, launch in enumerate(launches):
-            last.update(dict.fromkeys(launch.outputs, number))
-        batch: list[Launch] = []
-        bound = 0
-        for number, launch in enumerate(launches):
-            batch.append(launch)
-            bound = max([bound, *(last[buffer] for buffer in launch.outputs)])
-            if number >= bound and self.bytes_of(batch) >= _BATCH_BYTES:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def bytes_of(self, launches: Sequence[Launch]) -> int:
-        """The size of what `launches`, whose sizes are numbers, read and write."""
-        buffers = dict.fromkeys(buffer for launch in launches for buffer in launch.buffers)
-        return sum(self.described(buffer).nbytes({}) for buffer in buffers)
-
     def evaluate(
         self, resolved: Sequence[Launch], addresses: dict[str, int], run_address: int
-    ) -> None:
-        """Run launches that read constants only, and keep what they write."""
+    ) -> dict[Hashable, Any]:
+        """What launches write that read constants only."""
         made = dict.fromkeys(buffer for launch in resolved for buffer in launch.outputs)
         read = dict.fromkeys(buffer for launch in resolved for buffer in launch.buffers)
         outputs = [self.described(buffer) for buffer in made]
         constants = [(b, self.constants[b]) for b in read if b not in made]
         stretch = Stretch(resolved, addresses, [], outputs, [], constants)
-        arrays = run_alone(stretch, run_address)
-        for buffer, array in arrays.items():
-            self.constants[buffer] = array
+        return run_alone(stretch, run_address)
 
     def resolved(self, launch: Launch) -> Launch:
         """`launch` with views replaced by what they are views of."""
@@ -211,7 +226,10 @@ class Assembly:
             if isinstance(item, Call):
                 yield item
             elif item:
-                mine = {buffer for buffer, where in made_in.items() if where == number}
+                touched = [buffer for launch in item for buffer in launch.buffers]
+                # what has no elements is not written, and starts anywhere
+                mine = {b for b in touched if made_in.get(b, -1) == number}
+                mine |= {b for b in touched if isinstance(b, Temporary) and b not in made_in}
                 yield self.stretch(item, addresses, mine, outside)
 
     def stretch(

@@ -201,7 +201,7 @@ class _Watched(CompiledModel):
         super()._stretch(stretch, scope, run, frame, check)
 
     def _call(self, call: Call, scope: Scope, run: Any, frame: Any, check: Any) -> None:
-        if call.bodies:
+        if call.bodies or call.count is not None:
             super()._call(call, scope, run, frame, check)
             return
         start = time.perf_counter()

@@ -28,11 +28,13 @@ class Call:
     """A node whose operator's `reference` runs, or a function or control flow node.
 
     `bodies` are the programs of the subgraphs of a control flow node, where they are compiled.
+    With a `count` nothing is called: the last element of that buffer is what the symbol stands for.
     """
 
     step: Step
     reason: str
     bodies: dict[Graph, Compilation] = field(default_factory=dict)
+    count: tuple[Hashable, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

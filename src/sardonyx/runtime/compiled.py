@@ -370,8 +370,10 @@ class CompiledModel:
         key = tuple(map(_sizes_of, scope.values.values()))
         found = None if None in key else self._entered.get(key)
         if found is not None:
-            scope.program, env, scope.shapes, scope.is_checked = found
+            scope.program, env, shapes, scope.is_checked = found
             scope.env = dict(env)
+            # a call may give sizes that differ from run to run
+            scope.shapes = shapes if scope.is_checked else {}
             return
         for value, given in scope.values.items():
             scope.bind(value, given)
@@ -404,6 +406,10 @@ class CompiledModel:
     def _call(
         self, call: Call, scope: Scope, run: Any, frame: Frame, check: Callable[[], None] | None
     ) -> None:
+        if call.count is not None:
+            buffer, name = call.count
+            scope.env[name] = int(scope.values[buffer].reshape(-1)[-1])
+            return
         outputs = self._repeated(call, scope, frame, check) if call.bodies else None
         if outputs is None:
             outputs = self._applied(call, scope, run, frame, check)

@@ -37,7 +37,7 @@ from sardonyx.loops.nest import (
     is_number,
     reads,
 )
-from sardonyx.lowering import lower
+from sardonyx.lowering import count, is_counted, lower
 from sardonyx.ops.bind import lift
 from sardonyx.ops.control import If
 from sardonyx.ops.generate import Constant
@@ -177,7 +177,15 @@ class _Compiler(Assembly):
         *,
         forks: bool = True,
     ) -> None:
-        super().__init__(whole.facts, whole.constants, set(graphs[-1].outputs), whole.release)
+        source = whole.source
+        super().__init__(
+            whole.facts,
+            whole.constants,
+            set(graphs[-1].outputs),
+            whole.release,
+            source.constants.identity,
+            (host(), source.strict),
+        )
         self.whole = whole
         self.graphs = graphs
         self.graph = graphs[-1]
@@ -187,6 +195,7 @@ class _Compiler(Assembly):
         self.explained: list[Explanation | Compilation] = []
         self.uses: dict[Hashable, int] = {}
         self.temporaries: dict[Node, list[tuple[Temporary, Any]]] = {}
+        self.counts: dict[Node, tuple[list[tuple[Temporary, Any]], tuple[Source, ...]]] = {}
         self.own: set[Value] = set(self.graph.inputs)
         self.settled = set(settled)
         self.required: dict[DimLike, None] = {}
@@ -225,6 +234,9 @@ class _Compiler(Assembly):
                 continue
             found: tuple[Any, ...] | Call
             try:
+                counted = self.counted(step)
+                if counted is not None:
+                    yield step, counted
                 found = self.found(step)
             except NotLowered as reason:
                 found = Call(step, str(reason))
@@ -352,6 +364,33 @@ class _Compiler(Assembly):
         """Whether a run knows the sizes that `dims` are made of."""
         return _symbols(dims) <= self.settled
 
+    def counted(self, step: Step) -> Call | None:
+        """What a run learns a size of a node's outputs from, where native code can count it."""
+        operator = step.operator
+        if operator is None or not is_counted(operator.domain, operator.op_type):
+            return None
+        facts = [self.facts.get(value) for value in step.node.outputs]
+        dims = [dim for fact in facts for dim in known_shape(fact) or ()]
+        open_ = _symbols(dims) - self.settled
+        name = next(iter(open_), "")
+        if len(open_) != 1 or name not in map(str, dims):
+            return None
+        k = Lowering()
+        counted = count(operator, k, self.arranged(step))
+        self.counts[step.node] = k.temporaries, counted
+        self.constants.update(k.constants)
+        self.required.update(dict.fromkeys(k.required))
+        self.kept.add(counted[0].buffer)
+        self.settled.add(name)
+        return Call(step, "", count=(counted[0].buffer, name))
+
+    def arranged(self, step: Step) -> list[Any]:
+        """The inputs of a node in the newest form of its operator."""
+        assert step.operator is not None
+        assert step.schema is not None
+        inputs = [None if value is None else self.source(value) for value in step.node.inputs]
+        return list(step.operator.arrange(step.schema, inputs, self.lifted, step.attributes))
+
     def found(self, step: Step) -> tuple[Any, ...] | Call:
         """A node's definitions, or the call of it; raises NotLowered with the reason."""
         if isinstance(step.operator, ControlFlow):
@@ -381,11 +420,11 @@ class _Compiler(Assembly):
                 raise NotLowered(f"{value.name!r} decides the shapes of other values")
         if all(self.is_known(value) for value in step.node.outputs):
             return ()
-        inputs = [None if value is None else self.source(value) for value in step.node.inputs]
-        arranged = operator.arrange(step.schema, inputs, self.lifted, step.attributes)
         k = Lowering(outputs, step.node.outputs)
-        found = lower(operator, k, arranged)
+        _, k.counted = self.counts.get(step.node, ((), ()))
+        found = lower(operator, k, self.arranged(step))
         self.temporaries[step.node] = k.temporaries
+        self.constants.update(k.constants)
         self.required.update(dict.fromkeys(k.required))
         for definition, (dtype, shape) in zip(found, outputs, strict=False):
             agree = len(definition.shape) == len(shape) and all(
@@ -426,6 +465,12 @@ class _Compiler(Assembly):
 
     def note_readers(self, step: Step, found: tuple[Any, ...] | Call) -> None:
         """Count who reads which values, and note which must lie in memory."""
+        if isinstance(found, Call) and found.count is not None:
+            for _, definition in self.counts[step.node][0]:
+                own = definition.results if isinstance(definition, Steps) else ()
+                for read in reads(definition) - set(own):
+                    self.uses[read] = self.uses.get(read, 0) + 1
+            return
         if isinstance(found, Call):
             for value in (*step.node.inputs, *captured(step.node)):
                 if value is not None:
@@ -453,6 +498,11 @@ class _Compiler(Assembly):
         found: tuple[Any, ...] | Call,
         fuser: Fuser,
     ) -> None:
+        if isinstance(found, Call) and found.count is not None:
+            for temporary, definition in self.counts[step.node][0]:
+                fuser.add(Group(temporary, definition, [step.node.label]))
+            fuser.done["count", step.node] = found  # type: ignore[assignment]
+            return
         if isinstance(found, Call):
             for value in (*step.node.inputs, *captured(step.node)):
                 if value is not None:

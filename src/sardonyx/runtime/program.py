@@ -286,7 +286,7 @@ class Stretch:
         for launch in self.launches:
             begins.append(len(words))
             words += [self.slots[buffer] for buffer in launch.buffers]
-            words += [number(size, env) for size in launch.sizes]
+            words += [_wrapped(number(size, env)) for size in launch.sizes]
             needed = sum(-(-number(size, env) // ALIGNMENT) * ALIGNMENT for size in launch.scratch)
             scratch = max(scratch, needed)
         arguments = np.array(words or [0], np.int64)
@@ -351,6 +351,11 @@ class Stretch:
                     first, _ = found.get(buffer, (number_, number_))
                     found[buffer] = (first, number_)
         return found
+
+
+def _wrapped(value: int) -> int:
+    """`value` in 64 bits: arithmetic on integers that are fed may leave them."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _nanoseconds(launch: Launch, extent: int, env: Mapping[str, int]) -> int:

@@ -199,6 +199,8 @@ class Fuser:
                 continue
             if not isinstance(root.definition, (Contraction, Convolution, Nest)):
                 continue
+            if cost(*root.definition.exprs(), nest.value) > _LARGEST:
+                continue
             nest, load = _at_ones(nest, load)
             if not _permutes(nest, load, root.definition):
                 continue

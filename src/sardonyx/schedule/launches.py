@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from sardonyx.dims import substitute as put
 from sardonyx.dims import symbol
 from sardonyx.kernels import attention, conv, matmul, windows
-from sardonyx.loops.expr import Load, coefficient, index, loads, substitute
+from sardonyx.loops.expr import Load, coefficient, index, linear, loads, substitute
 from sardonyx.loops.nest import (
     Chain,
     Contraction,
@@ -42,6 +42,9 @@ __all__ = ["Launcher"]
 
 _OPEN_FROM: Final = 17
 """Spatial sizes below remain numbers in the kernels of convolutions."""
+
+_MANY_PIECES: Final = 8
+"""Pieces of a value from which on they share kernels, which do not say where each begins."""
 
 _OUT: Final = -1
 """The number of the slot that a definition is computed into."""
@@ -101,7 +104,7 @@ class Launcher:
         """Whether the elements of a value, temporary or slot are known before any run."""
         if isinstance(buffer, _Slot):
             return buffer.is_fixed
-        return not isinstance(buffer, Temporary) and self._is_fixed(buffer)
+        return self._is_fixed(buffer)
 
     def launches(self, group: Group) -> Iterator[Launch]:
         """The launches that compute `group`, in order.
@@ -129,6 +132,8 @@ class Launcher:
         if isinstance(alike, Convolution):
             alike, values, sizes = self.opened(alike, values)
             out = next(slot for slot in values if isinstance(slot, _Slot) and slot.number == _OUT)
+        elif isinstance(alike, Pieces) and len(alike.nests) > _MANY_PIECES:
+            alike = _with_open_places(alike, sizes)
         template = self.templates.get(alike)
         if template is None:
             template = self.templates[alike] = list(self.of_definition(alike, out, ""))
@@ -374,6 +379,22 @@ def _requiring(needed: tuple[DimLike, ...], launches: Iterator[Launch]) -> Itera
     for launch in launches:
         yield replace(launch, requirements=needed) if needed else launch
         needed = ()
+
+
+def _with_open_places(pieces: Pieces, sizes: dict[str, int]) -> Pieces:
+    """`pieces` with symbols for where each begins, so that they share kernels; their values."""
+    nests = []
+    for number, nest in enumerate(pieces.nests):
+        if isinstance(nest, Nest):
+            target = list(nest.target)
+            for axis, place in enumerate(nest.target):
+                if isinstance(place.constant, int) and place.constant > 0:
+                    name = f"offset of piece {number} along {axis}"
+                    sizes[name] = place.constant
+                    target[axis] = linear((place, 1), (symbol(name) - place.constant, 1))
+            nest = replace(nest, target=tuple(target))
+        nests.append(nest)
+    return replace(pieces, nests=tuple(nests))
 
 
 def _filled(

@@ -284,21 +284,32 @@ def _across(nest: Nest, out: Hashable) -> tuple[Block, int]:
 
 
 def _along(nest: Nest, out: Hashable) -> tuple[Block, int]:
+    """A row after the other; what is kept of it lies in the output's row, or in scratch memory."""
     body: list[Stmt] = []
     staged: dict[Expr, Expr] = {}
+    places: dict[Expr, tuple[Hashable, tuple[Linear, ...]]] = {}
     stages = [*(reduction.value for reduction in nest.reductions)]
     if nest.spread:
         stages.append(nest.value)
     position = _row_position(nest)
+    # in attention the target is a place in scratch memory
+    is_scratch = len(nest.target) != len(nest.shape)
+    target = nest.target[0] if is_scratch else flat_offset(nest.target, nest.shape)
+    has_room = nest.spread and bool(nest.inner) and coefficient(target, nest.inner[-1]) == 1
     for number, value in enumerate(stages):
         keep = _worth_keeping(value, stages[number + 1 :], nest, staged)
         stores: list[Stmt] = []
         for part in keep:
             name = f"row{len(staged)}"
-            body.append(Local(name, part.dtype, (_product(nest.inner_extents),)))
+            place: tuple[Hashable, tuple[Linear, ...]] = (name, (position,))
+            if has_room and not places and part.dtype is nest.value.dtype:
+                place = (out, nest.target)
+            else:
+                body.append(Local(name, part.dtype, (_product(nest.inner_extents),)))
             kept = Ref(f"{name}.value", part.dtype)
             stores.append(Let(kept.name, substitute(part, staged)))
-            stores.append(Store(name, (position,), kept))
+            stores.append(Store(*place, kept))
+            places[part] = place
             staged[part] = kept
         done = substitute(value, staged)
         if number < len(nest.reductions):
@@ -309,8 +320,7 @@ def _along(nest: Nest, out: Hashable) -> tuple[Block, int]:
             inner = (*stores, Store(out, nest.target, done))
         body += _inner_loops(nest, inner)
         for part in keep:
-            name = f"row{list(staged).index(part)}"
-            staged[part] = Load(name, (position,), part.dtype)
+            staged[part] = Load(*places[part], part.dtype)
     if not nest.spread:
         body.append(Store(out, nest.target, nest.value))
     return tuple(body), 0
@@ -336,13 +346,14 @@ def _worth_keeping(
     """The largest parts of `value` that are costly, vary along the row, and come again later."""
     again = set(walk(*later)) if later else set()
     found: list[Expr] = []
+    seen: set[Expr] = set()
     stack = [value]
     while stack:
         part = stack.pop()
-        if part in staged or part in found or not isinstance(part, Apply):
+        if part in staged or part in seen or not isinstance(part, Apply):
             continue
-        varies = bool(leaves(part, Axis) & set(nest.inner))
-        if part in again and varies and cost(part) >= STAGED_FROM:
+        seen.add(part)
+        if part in again and cost(part) >= STAGED_FROM and leaves(part, Axis) & set(nest.inner):
             found.append(part)
         else:
             stack.extend(part.args)

@@ -182,6 +182,13 @@ class ExternalTensor(Tensor):
         """The file's size, and when it was changed."""
         return None if self._file is None else self._file.source.state()
 
+    def identity(self) -> Hashable:
+        """Which bytes of which file; None where a checksum says what they must be."""
+        if self._file is None or self.checksum:
+            return None
+        found = self._file.source.identity()
+        return None if found is None else (*found, self.offset, self.length)
+
     def _verified(self) -> DataFile:
         if self._file is None:
             raise ExternalDataError(

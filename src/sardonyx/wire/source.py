@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
@@ -28,6 +29,8 @@ for _flag in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
 
 
 _BLOCK = 4 << 20
+_SETTLED = 2_500_000_000
+"""Nanoseconds after a change from which on another change has another time, on any file system."""
 
 
 class _Descriptor:
@@ -68,6 +71,21 @@ class _Descriptor:
         known = os.fstat(self.number)
         return known.st_size, known.st_mtime_ns
 
+    def identity(self) -> tuple[int, ...] | None:
+        """What no other content of any file has; None where the file system cannot tell.
+
+        That is where times are coarse and the last change was a moment ago, or where the time of
+        a change can be set.
+        """
+        if os.name != "posix":
+            return None
+        known = os.fstat(self.number)
+        changed = max(known.st_mtime_ns, known.st_ctime_ns)
+        if time.time_ns() - changed < _SETTLED:
+            return None
+        times = known.st_mtime_ns, known.st_ctime_ns
+        return known.st_dev, known.st_ino, known.st_size, *times
+
     def shorter(self, needed: int, size: int) -> SardonyxError:
         return self.error(
             f"the file ends at byte {size}, data is needed up to byte {needed}",
@@ -96,6 +114,11 @@ class MappedFile(mmap.mmap):
     def state(self) -> tuple[int, int]:
         """The file's size now, and when its content was last changed."""
         return self.descriptor.state()
+
+    def identity_of(self, view: memoryview) -> tuple[int, ...] | None:
+        """What no other bytes have than those under `view`; None where nothing can tell."""
+        found = self.descriptor.identity()
+        return None if found is None else (*found, self.offset_of(view), view.nbytes)
 
     def offset_of(self, view: memoryview) -> int:
         """Where in the file `view`, a view of this map, begins."""
@@ -157,6 +180,10 @@ class FileSource:
     def state(self) -> tuple[int, int]:
         """The size now, and when the content was last changed."""
         return self._descriptor.state()
+
+    def identity(self) -> tuple[int, ...] | None:
+        """What no other content of any file has; None where nothing can tell."""
+        return self._descriptor.identity()
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`, copied; raises `error` where the file is shorter."""
