@@ -7,7 +7,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from tests.build import from_text
 from tests.lowering.compiled import Known, check, random
+
+from sardonyx import Session
 
 SOME = (5, 9, 1, 16)
 TERMS = 256
@@ -148,3 +151,23 @@ def test_roi_align_of_other_numbers() -> None:
         return [image(1, 2, 5, 5), rois, np.zeros(n, np.int64)]
 
     check("RoiAlign", make, opset=16, length=TERMS, sizes=SOME, output_height=2, output_width=2)
+
+
+def test_roi_align_of_a_region_larger_than_tables() -> None:
+    """Compiled code keeps tables of bounded length; beyond, the reference answers."""
+    graph = """
+<ir_version: 8, opset_import: ["" : 16]>
+g (float[1, 1, H, W] x, float[R, 4] rois, int64[R] batch) => (float[R, 1, 1, 2] y) {
+  y = RoiAlign <output_height = 1, output_width = 2, sampling_ratio = 0> (x, rois, batch)
+}
+"""
+    session = Session(from_text(graph))
+    assert session.compiled is not None
+    x, zero = random(1, 1, 3, 9000), np.int64([0])
+    small, large = np.float32([[0.5, 0.5, 8.5, 2.5]]), np.float32([[0.5, 0.5, 8_990.5, 2.5]])
+    for rois in (small, large, large, small):
+        (found,) = session.run(None, {"x": x, "rois": rois, "batch": zero})
+        (wanted,) = Session(from_text(graph), compile=False).run(
+            None, {"x": x, "rois": rois, "batch": zero}
+        )
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

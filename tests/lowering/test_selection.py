@@ -9,6 +9,7 @@ import pytest
 from tests.build import from_text
 from tests.lowering.compiled import Known, check, compiled, left_to_reference, random
 
+from sardonyx import Limits, Session
 from sardonyx.reference import Evaluator
 
 LONG = (5, 9, 1, 700, 0)
@@ -161,3 +162,27 @@ def test_counted_in_each_trip() -> None:
         found = native.run(feeds)
         np.testing.assert_array_equal(found["total"], expected["total"])
         np.testing.assert_array_equal(found["last"], expected["last"])
+
+
+def test_what_constants_count_is_counted_once() -> None:
+    """Too much to fold before compiling: how much there is follows from a constant all the same."""
+    x = mostly_zero(3, 500)
+    text = f"""
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N] x) => (int64[2, M] places, float[K] picked)
+<float[3, 500] w = {{{", ".join(map(str, x.flat))}}}> {{
+  places = NonZero(w)
+  zero = Constant <value_float = 0.0> ()
+  on = Greater(w, zero)
+  flat = Constant <value_ints = [-1]> ()
+  row = Reshape(on, flat)
+  first = Compress(x, row)
+  picked = Neg(first)
+}}
+"""
+    session = Session(from_text(text), limits=Limits(folding_bytes=64))
+    given = random(1500)
+    for _ in range(2):
+        places, picked = session.run(None, {"x": given})
+        np.testing.assert_array_equal(places, np.nonzero(x))
+        np.testing.assert_array_equal(picked, -given[x.reshape(-1) > 0])

@@ -18,6 +18,7 @@ from sardonyx.ir.types import (
 
 if TYPE_CHECKING:
     from sardonyx.dtypes import DType
+    from sardonyx.infer import Inference
     from sardonyx.ir.devices import DeviceConfiguration
     from sardonyx.ir.graph import Graph
     from sardonyx.ir.model import FunctionKey, Model
@@ -48,6 +49,8 @@ class Context:
     report: Report
     limits: Limits
     to_run: bool = False
+    inference: Inference | None = None
+    """The types and shapes that were found."""
     domains: set[str] = field(default_factory=set)
     """Domains of the nodes that were met."""
     calls: dict[FunctionKey | None, Calls] = field(default_factory=dict)

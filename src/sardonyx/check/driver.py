@@ -19,7 +19,9 @@ from sardonyx.wire import load
 if TYPE_CHECKING:
     import os
 
-__all__ = ["check", "validate"]
+    from sardonyx.infer import Inference
+
+__all__ = ["check", "examine", "validate"]
 
 
 def check(
@@ -50,6 +52,13 @@ def validate(
     operator's schema, and, where these have no errors, types and shapes. `to_run` is what
     sessions ask for: operators that nothing defines are errors then.
     """
+    return examine(model, types=types, to_run=to_run, limits=limits)[0]
+
+
+def examine(
+    model: Model, *, types: bool = True, to_run: bool = False, limits: Limits = DEFAULT
+) -> tuple[Report, Inference | None]:
+    """As `validate`, with the types and shapes that were found; None where structure is wrong."""
     context = Context(model, Report(), limits, to_run)
     check_header(context)
     check_configurations(context)
@@ -62,4 +71,4 @@ def validate(
     check_unused_opsets(context)
     if types and not context.report.has_errors:
         check_types(context)
-    return context.report
+    return context.report, context.inference

@@ -40,6 +40,7 @@ def check_types(context: Context) -> None:
     except SardonyxError as error:
         report.unreadable(error)
         return
+    context.inference = found
     for problem in found.problems:
         place = "\n".join(problem.places)
         if isinstance(problem, InferenceError):

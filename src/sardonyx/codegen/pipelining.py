@@ -34,6 +34,8 @@ _LONG: Final = 30
 _LARGEST: Final = 256
 """Expressions of a body up to which places to divide it are compared: each is looked at anew."""
 _MOST_SHARED: Final = 2
+_MOST_MENDED: Final = 8
+"""Shared values up to which a division may become one that shares few enough."""
 _PER_SHARED: Final = 2
 """Cycles that keeping a value in a register is taken to cost."""
 
@@ -51,7 +53,9 @@ def halfway(stmt: For) -> tuple[Expr, ...]:
         return ()
     best = whole
     shared: tuple[Expr, ...] = ()
-    for limit in sorted(set(body.depth.values())):
+    for limit in sorted(set(body.depth.values()), key=lambda limit: abs(2 * limit - whole)):
+        if max(limit, whole - limit) >= best:
+            break
         cost, found = body.divided(limit)
         if found and len(found) <= _MOST_SHARED and cost < best:
             best, shared = cost, found
@@ -103,7 +107,7 @@ class _Body:
         """
         inside = {part for part in self._early if self.depth[part] <= limit}
         cost, found = self._cost(inside)
-        is_better = True
+        is_better = len(found) <= _MOST_MENDED
         while is_better:
             is_better = False
             for part in found:

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["Copier", "copy"]
 
 
-def copy(model: Model) -> Model:
-    """A model of its own that holds all that `model` does, and shares its tensors."""
+def copy(model: Model, copier: Copier | None = None) -> Model:
+    """A model of its own that holds all that `model` does, and shares its tensors.
+
+    `copier` is what copies the main graph, for those who ask what became of its values.
+    """
     return Model(
-        Copier().graph(model.graph),
+        (copier or Copier()).graph(model.graph),
         dict(model.opset_imports),
         ir_version=model.ir_version,
         producer_name=model.producer_name,

@@ -264,7 +264,8 @@ class Steps:
     """Statements that run for each point of `axes`, and store into the values `results`.
 
     Points may run at once, so they store to different places. `work` is about how many
-    operations one point takes.
+    operations one point takes. `is_partial` is whether an index outside means data that are too
+    large for the statements, not data that are wrong.
     """
 
     shape: Shape
@@ -274,6 +275,7 @@ class Steps:
     body: Block
     results: tuple[Hashable, ...]
     work: DimLike
+    is_partial: bool = False
 
     def exprs(self) -> tuple[Expr, ...]:
         """All expressions that read."""

@@ -245,7 +245,7 @@ class _Bins:
         yield self.let("width", apply("div", extent, const(self.bins, self.kind)))
         if not self.ratio:
             counted = apply("ceil", width)
-            # a region that is not finite has no sample; of one with too many the run fails
+            # a region that is not finite has no sample
             finite = apply("lt", apply("abs", counted), const(float("inf"), self.kind))
             found = apply("max", cast(counted, INT64), const(0, INT64))
             held = select(finite, found, const(0, INT64))
@@ -414,4 +414,4 @@ def roi_align(k: Lowering, op: Any, x: Source, rois: Source, batch: Source) -> S
         ),
     )
     work = x.shape[1] * samples * 20
-    return Steps(shape, dtype, (axis,), (shape[0],), body, k.results[:1], work)
+    return Steps(shape, dtype, (axis,), (shape[0],), body, k.results[:1], work, is_partial=True)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from sardonyx.ir.model import Model
+    from sardonyx.ir.value import Value
     from sardonyx.limits import Limits
+    from sardonyx.ops.fact import Fact
 
     AnyRule: TypeAlias = Rule | NodeRule
 
@@ -129,13 +131,15 @@ def _chosen(stage: Stage, only: Collection[str] | None) -> Iterator[AnyRule]:
             yield rule
 
 
-def for_compiler(model: Model, limits: Limits) -> Model:
+def for_compiler(model: Model, limits: Limits, facts: dict[Value, Fact] | None = None) -> Model:
     """`model`, a private copy without functions, rewritten in place for the compiler; returned.
+
+    `facts` are what is known of its values already.
 
     Operators that are newer than the model's opset are written where they fit (`Node.version`), so
     the result is not for saving.
     """
-    scene = Scene(model, limits=limits, mixed=True)
+    scene = Scene(model, limits=limits, mixed=True, facts=facts)
     only = {
         name
         for name in names()

@@ -54,7 +54,8 @@ class Scene:
     The main graph and its subgraphs are worked on, functions are not. After `most_patches`
     patches no more are made (`is_done`): so a bad one is found by bisection. With `mixed`, nodes of
     any opset version may be written, which no file can hold; and the transpose of a large constant
-    in a matrix product is left to those who pack the product's operands.
+    in a matrix product is left to those who pack the product's operands. `facts` are those that
+    inference gives, where they are known already and no initializer can be overridden.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Scene:
         limits: Limits = DEFAULT,
         mixed: bool = False,
         most_patches: int | None = None,
+        facts: dict[Value, Fact] | None = None,
     ) -> None:
         self.model = model
         self.limits = limits
@@ -72,8 +74,10 @@ class Scene:
         self.patches: list[Patch] = []
         self.graphs = _graphs(model.graph)
         self.overridable = self._overridable()
-        with self._without_defaults():
-            self.facts: dict[Value, Fact] = infer(model, limits=limits).facts
+        if facts is None or self.overridable:
+            with self._without_defaults():
+                facts = infer(model, limits=limits).facts
+        self.facts = facts
         self.given_out = self._given_out()
         self.kept_names = _kept_names(model)
         first = RewriteBuilder(model.graph, self._imports(), facts=self.facts)

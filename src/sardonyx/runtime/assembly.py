@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sardonyx import dtypes
+from sardonyx.dims import Dim
 from sardonyx.errors import ExecutionError, LimitError
 from sardonyx.ir.value import Value
 from sardonyx.loops.nest import Temporary
@@ -87,20 +88,27 @@ class Assembly:
         launches = [launch for run in runs if isinstance(run, list) for launch in run]
         inputs = [{self.storage(buffer) for buffer in launch.buffers} for launch in launches]
         outputs = [{self.storage(buffer) for buffer in launch.outputs} for launch in launches]
+        open_sizes = [self.has_open_sizes(launch) for launch in launches]
         # what several launches write part by part follows from constants if each part does
         open_results: set[Hashable] = set()
         while True:
             fixed: set[Hashable] = set(self.constants)
             folded, before = [], len(open_results)
-            for launch, read, made in zip(launches, inputs, outputs, strict=True):
-                is_open = made & open_results or launch.symbols()
-                if made and not is_open and read - made <= fixed:
+            every = zip(launches, inputs, outputs, open_sizes, strict=True)
+            for launch, read, made, is_sized_later in every:
+                is_closed = not is_sized_later and made.isdisjoint(open_results)
+                if made and is_closed and read - made <= fixed:
                     folded.append(launch)
                     fixed |= made
                 else:
                     open_results |= made
             if len(open_results) == before:
                 return folded
+
+    def has_open_sizes(self, launch: Launch) -> bool:
+        """Whether its sizes, or those of what it writes, are known in a run only."""
+        written = (dim for buffer in launch.outputs for dim in self.described(buffer).shape)
+        return bool(launch.symbols()) or any(isinstance(dim, Dim) for dim in written)
 
     def still_read(self, runs: Sequence[list[Launch] | Call]) -> set[Hashable]:
         """What `runs` read, or somebody outside of native code."""

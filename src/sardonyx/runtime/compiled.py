@@ -172,16 +172,19 @@ class CompiledModel:
         prepared = self._recent
         if prepared is None or len(feeds) != len(prepared.names):
             return None
-        found = self._execute(prepared, feeds, None)
-        if found is not None:
-            return found
-        arrays: list[Any] = [feeds.get(name) for name in prepared.names]
-        if any(type(array) is not _ARRAY for array in arrays):
+        try:
+            found = self._execute(prepared, feeds, None)
+            if found is not None:
+                return found
+            arrays: list[Any] = [feeds.get(name) for name in prepared.names]
+            if any(type(array) is not _ARRAY for array in arrays):
+                return None
+            known = self._prepared.get(tuple([array.shape for array in arrays]))
+            if known is None or known is prepared:
+                return None
+            found = self._execute(known, feeds, None)
+        except SizesDiffer:
             return None
-        known = self._prepared.get(tuple([array.shape for array in arrays]))
-        if known is None or known is prepared:
-            return None
-        found = self._execute(known, feeds, None)
         if found is not None:
             self._recent = known
         return found
@@ -223,6 +226,7 @@ class CompiledModel:
                 if code == -1:
                     return None
                 if code < 0:
+                    assert self._fast is not None
                     raise self._fault(self._fast, code)
         finally:
             if check is not None:
@@ -332,10 +336,12 @@ class CompiledModel:
             tuple(held),
         )
 
-    def _fault(self, stretch: Stretch | None, code: int) -> ExecutionError:
-        place = None if stretch is None else stretch.launches[-2 - code].label
+    def _fault(self, stretch: Stretch, code: int) -> ExecutionError | SizesDiffer:
+        launch = stretch.launches[-2 - code]
+        if launch.is_partial:
+            return SizesDiffer()
         message = "an index is outside of the dimension that it selects from"
-        return ExecutionError(message, place=place)
+        return ExecutionError(message, place=launch.label)
 
     # -- any steps ------------------------------------------------------------------------------
 
@@ -408,7 +414,7 @@ class CompiledModel:
     ) -> None:
         if call.count is not None:
             buffer, name = call.count
-            scope.env[name] = int(scope.values[buffer].reshape(-1)[-1])
+            scope.env[name] = int(scope.value(buffer).reshape(-1)[-1])
             return
         outputs = self._repeated(call, scope, frame, check) if call.bodies else None
         if outputs is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sardonyx.compose import copy, inline
+from sardonyx.compose.copying import Copier
 from sardonyx.errors import UnsupportedError
 from sardonyx.infer import infer
 from sardonyx.ir.model import canonical_domain
@@ -20,9 +21,13 @@ from sardonyx.ops.operator import ControlFlow
 from sardonyx.passes.pipeline import for_compiler
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sardonyx.ir.model import Model
     from sardonyx.ir.node import Node
+    from sardonyx.ir.value import Value
     from sardonyx.limits import Limits
+    from sardonyx.ops.fact import Fact
 
 __all__ = ["prepare"]
 
@@ -31,12 +36,23 @@ _MOST_INNER = 10_000
 """Nodes in functions, once put in place, and in subgraphs, up to which preparing pays."""
 
 
-def prepare(model: Model, limits: Limits) -> Model:
-    """A copy of `model` that is easier to compile; itself where too much lies inside of it."""
+def prepare(model: Model, limits: Limits, facts: Mapping[Value, Fact] | None = None) -> Model:
+    """A copy of `model` that is easier to compile; itself where too much lies inside of it.
+
+    `facts` are what inference found of its values, if that is known.
+    """
     if _inner_nodes(model) > _MOST_INNER:
         return model
-    model = inline(model, limits=limits) if model.functions else copy(model)
-    model = for_compiler(model, limits)
+    known = None
+    if model.functions:
+        model = inline(model, limits=limits)
+    else:
+        copier = Copier()
+        model = copy(model, copier)
+        if facts is not None:
+            copies = copier.values
+            known = {copies.get(value) or value: fact for value, fact in facts.items()}
+    model = for_compiler(model, limits, known)
     kept: set[Node] = set()
     for _ in range(_ROUNDS):
         nodes = [node for node in model.graph.nodes if _is_better_expanded(node, model)]

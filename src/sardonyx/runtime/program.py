@@ -71,7 +71,7 @@ HELD = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 
 
 class SizesDiffer(Exception):  # noqa: N818 - the evaluator takes over
-    """The sizes of a run are not those that the model was compiled for."""
+    """The sizes of a run, or its data, are not what the model was compiled for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +148,18 @@ class Frame:
     """The memory of one run at a time: its control block, table, arena, scratch and status bytes.
 
     `words` is the control block, `address` where it lies, `table` the addresses of the values of
-    the stretch whose layout it is bound to.
+    the stretch whose layout it is bound to. Tables and control blocks of the layouts that it was
+    bound to are kept while the memory stays the same: the stretches of a model take turns.
     """
 
     def __init__(self) -> None:
         self._control = (ctypes.c_int64 * Control.WORDS)()
-        self.words = memoryview(self._control).cast("B").cast("q")
+        self._bytes = memoryview(self._control).cast("B")
+        self.words = self._bytes.cast("q")
         self.address = ctypes.addressof(self._control)
         self.table = np.empty(0, np.int64)
         self.layout: Layout | None = None
+        self._bound: dict[tuple[Layout, int, int], tuple[Any, bytes]] = {}
         self._arena = np.empty(0, np.uint8)
         self._scratch = np.empty(0, np.uint8)
         self._status = np.empty(0, np.uint8)
@@ -168,12 +171,13 @@ class Frame:
         bound = (words[Control.POOL], words[Control.THREADS])
         if self.layout is layout and bound == (block, threads):
             return False
-        if self._arena.size < layout.arena_bytes + ALIGNMENT:
-            self._arena = np.empty(layout.arena_bytes + ALIGNMENT, np.uint8)
-        if self._scratch.size < layout.scratch_bytes * threads + ALIGNMENT:
-            self._scratch = np.empty(layout.scratch_bytes * threads + ALIGNMENT, np.uint8)
-        if self._status.size < STATUS_BYTES * (threads + 1):
-            self._status = np.zeros(STATUS_BYTES * (threads + 1), np.uint8)
+        self.layout = layout
+        key = layout, block, threads
+        known = self._bound.get(key)
+        if known is not None:
+            self.table, self._bytes[:] = known
+            return True
+        self._grow(layout, threads)
         self.table = layout.table.copy()
         if len(layout.inside):
             self.table[layout.inside] = layout.offsets + aligned(self._arena)
@@ -188,8 +192,24 @@ class Frame:
         words[Control.THREADS] = threads
         words[Control.BUDGET] = SLICE
         words[Control.ARRAYS] = 0
-        self.layout = layout
+        if len(self._bound) == KEPT_LAYOUTS:
+            self._bound.clear()
+        self._bound[key] = self.table, bytes(self._bytes)
         return True
+
+    def _grow(self, layout: Layout, threads: int) -> None:
+        """Have the memory that `layout` needs."""
+        arena = layout.arena_bytes + ALIGNMENT
+        scratch = layout.scratch_bytes * threads + ALIGNMENT
+        status = STATUS_BYTES * (threads + 1)
+        if self._arena.size < arena or self._scratch.size < scratch or self._status.size < status:
+            self._bound.clear()
+            if self._arena.size < arena:
+                self._arena = np.empty(arena, np.uint8)
+            if self._scratch.size < scratch:
+                self._scratch = np.empty(scratch, np.uint8)
+            if self._status.size < status:
+                self._status = np.zeros(status, np.uint8)
 
     def finish(
         self, code: int, call: Callable[[int], int], check: Callable[[], None] | None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sardonyx.autodiff import expand
-from sardonyx.check import validate
+from sardonyx.check import examine
 from sardonyx.errors import InputError, quote
 from sardonyx.ir.model import Model
 from sardonyx.ir.types import SparseTensorType, TensorType
@@ -76,13 +76,15 @@ class Session:
         clock = _Clock()
         model = source if isinstance(source, Model) else load(source, limits=limits)
         clock.lap("open")
-        validate(model, to_run=True, limits=limits).raise_errors()
+        report, inference = examine(model, to_run=True, limits=limits)
+        report.raise_errors()
         clock.lap("check")
         if compile:
             from sardonyx.runtime.prepare import prepare
 
-            model = prepare(model, limits)
+            model = prepare(model, limits, inference.facts if inference else None)
             clock.lap("prepare")
+        del inference
         self._inputs = {value.name: value.type for value in model.graph.inputs}
         self._required = [value.name for value in model.graph.required_inputs]
         self._arguments = [_node_arg(value) for value in model.graph.required_inputs]

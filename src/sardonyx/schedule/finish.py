@@ -46,7 +46,8 @@ class Launch:
 
     `extent` is how many steps the parallel loop has and `work` about how many elements each
     computes, in units of a simple operation. `scratch` are the bytes of each dynamic local.
-    In a run in which one of `requirements` is negative the kernel must not be called.
+    In a run in which one of `requirements` is negative the kernel must not be called. Where the
+    kernel `is_partial`, its failure says that it is not made for the data.
     """
 
     kernel: Kernel
@@ -60,6 +61,7 @@ class Launch:
     flops: DimLike = 0
     traffic: DimLike = 0
     requirements: tuple[DimLike, ...] = ()
+    is_partial: bool = False
 
     def symbols(self) -> set[str]:
         """The names of the sizes that a call depends on."""

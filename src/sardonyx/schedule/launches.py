@@ -243,7 +243,8 @@ class Launcher:
         """The launch of one nest."""
         if isinstance(nest, Steps):
             if 0 not in nest.extents:
-                yield self.finished(schedule_steps(nest), label)
+                launch = self.finished(schedule_steps(nest), label)
+                yield replace(launch, is_partial=nest.is_partial)
             return
         if 0 in (*nest.extents, *(nest.inner_extents if nest.spread else ())):
             return
