@@ -84,6 +84,11 @@ def test_closed_pipe_is_quiet(data: Path) -> None:
     assert (process.returncode, errors) == (141, b"")
 
 
+def _interruptible() -> None:
+    """Take signals as a program that a terminal started: a shell's background jobs ignore some."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_interrupt_is_130_and_quiet(write: Write) -> None:
     path = write(
@@ -93,12 +98,18 @@ def test_interrupt_is_130_and_quiet(write: Write) -> None:
         " { q = Identity(k) w = Neg(v) }> }"
     )
     process = subprocess.Popen(
-        [*PROGRAM, "run", str(path), "--input", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*PROGRAM, "run", str(path), "--input", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_interruptible,
     )
     time.sleep(3)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=20)
+    try:
+        out, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
     assert (process.returncode, out, errors) == (130, b"", b"")
 
 

@@ -23,14 +23,14 @@ from sardonyx.codegen.runner import runner_text
 from sardonyx.limits import DEFAULT
 from sardonyx.loops.machine import Machine
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel
+from sardonyx.runtime.compiled import compile_model
 from sardonyx.runtime.prepare import prepare
 from sardonyx.runtime.program import Stretch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sardonyx.schedule.finish import Launch
+    from sardonyx.schedule.launch import Launch
 
 LINUX = "unknown-linux-gnu"
 MACHINES = {
@@ -125,7 +125,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(f"{compiler}.addresses_of", addresses)
         monkeypatch.setattr(f"{compiler}.runner_library", lambda _: _Anywhere())
         model = prepare(model_of(name), DEFAULT)
-        steps = CompiledModel(model, Evaluator(model), DEFAULT).compilation.steps
+        steps = compile_model(model, Evaluator(model), DEFAULT).compilation.steps
         return [found for step in steps if isinstance(step, Stretch) for found in step.launches]
 
     return launches
@@ -270,7 +270,7 @@ def test_vectors_of_every_width_give_the_same(
     monkeypatch.setattr(build, "_ADDRESSES", {})
     whole = prepare(model_of(model), DEFAULT)
     evaluator = Evaluator(whole)
-    native = CompiledModel(whole, evaluator, DEFAULT)
+    native = compile_model(whole, evaluator, DEFAULT)
     assert not [e.reason for e in native.compilation.explanations if e.kind == "reference"]
     names = [value.name for value in whole.graph.outputs]
     for size in (1, 5, 19, 33):

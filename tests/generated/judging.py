@@ -14,7 +14,7 @@ from sardonyx.dtypes import from_numpy
 from sardonyx.errors import SardonyxError
 from sardonyx.limits import DEFAULT
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel, SizesDiffer
+from sardonyx.runtime.compiled import SizesDiffer, compile_model
 
 NOISES = 5
 SAFETY = 4
@@ -27,7 +27,7 @@ class AsWritten:
     def __init__(self, model: Any) -> None:
         self.evaluator = Evaluator(model)
         self.names = [value.name for value in model.graph.outputs]
-        self.compiled = CompiledModel(model, self.evaluator, DEFAULT, threads=1)
+        self.compiled = compile_model(model, self.evaluator, DEFAULT, threads=1)
 
     def run(self, _: None, feeds: dict[str, Any]) -> list[Any]:
         try:

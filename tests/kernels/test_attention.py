@@ -11,7 +11,7 @@ import pytest
 from build import from_text
 from sardonyx.limits import DEFAULT
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel
+from sardonyx.runtime.compiled import CompiledModel, compile_model
 from sardonyx.runtime.prepare import prepare
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Pair:
         text = text.replace("T[", f"{dtype}[")
         self.model = prepare(from_text(HEADER + text), DEFAULT)
         self.evaluator = Evaluator(self.model)
-        self.compiled = CompiledModel(self.model, self.evaluator, DEFAULT)
+        self.compiled = compile_model(self.model, self.evaluator, DEFAULT)
         self.dtype = DTYPES[dtype]
 
     def agree(self, given: dict[str, Any], terms: int) -> None:
@@ -269,7 +269,7 @@ def test_the_scale_of_an_open_head_size_is_a_double() -> None:
         '<ir_version: 10, opset_import: ["" : 24]> g (double[B,2,M,D] x) => (double[B,2,M,D] y)'
         " { y = Attention (x, x, x) }"
     )
-    native = CompiledModel(prepare(model, DEFAULT), Evaluator(model), DEFAULT)
+    native = compile_model(prepare(model, DEFAULT), Evaluator(model), DEFAULT)
     for size in (3, 17):
         x = np.random.default_rng(0).standard_normal((2, 2, 5, size))
         expected = Evaluator(model).run({"x": x})["y"]

@@ -13,7 +13,7 @@ import sardonyx as sx
 from sardonyx.dtypes import from_numpy
 from sardonyx.limits import DEFAULT
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel
+from sardonyx.runtime.compiled import compile_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ class Product:
         proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
         model = sx.loads(proto.SerializeToString())
         self.evaluator = Evaluator(model)
-        self.compiled = CompiledModel(model, self.evaluator, DEFAULT)
+        self.compiled = compile_model(model, self.evaluator, DEFAULT)
         kinds = {item.kind for item in self.compiled.compilation.explanations}
         assert "reference" not in kinds
 

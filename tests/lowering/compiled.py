@@ -12,7 +12,7 @@ from sardonyx.dtypes import from_numpy
 from sardonyx.errors import SardonyxError
 from sardonyx.limits import DEFAULT
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel, SizesDiffer
+from sardonyx.runtime.compiled import CompiledModel, SizesDiffer, compile_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ def model_of(
 
 def compiled(model: Any) -> CompiledModel:
     """The compiled model."""
-    return CompiledModel(model, Evaluator(model), DEFAULT)
+    return compile_model(model, Evaluator(model), DEFAULT)
 
 
 def left_to_reference(model: CompiledModel) -> list[str]:

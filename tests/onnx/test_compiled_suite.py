@@ -18,7 +18,7 @@ import sardonyx as sx
 from sardonyx.dtypes import from_numpy
 from sardonyx.limits import DEFAULT
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel, SizesDiffer
+from sardonyx.runtime.compiled import SizesDiffer, compile_model
 from sardonyx.runtime.prepare import prepare
 from sardonyx.wire import decode_tensor
 
@@ -68,7 +68,7 @@ def test_compiled_node_case(name: str) -> None:
         evaluator = Evaluator(model)
     except sx.SardonyxError:
         pytest.skip("the model is not opened")
-    native = CompiledModel(model, evaluator, DEFAULT)
+    native = compile_model(model, evaluator, DEFAULT)
     if not any(e.kind == "kernel" for e in native.compilation.explanations):
         pytest.skip("nothing of it is compiled")
     for inputs, outputs in case.data_sets:

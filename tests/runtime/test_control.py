@@ -19,7 +19,7 @@ from build import from_text
 from sardonyx.errors import ExecutionError, LimitError
 from sardonyx.limits import DEFAULT
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel, SizesDiffer
+from sardonyx.runtime.compiled import SizesDiffer, compile_model
 from sardonyx.runtime.compiler import _MOST_VARIANTS
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -32,7 +32,7 @@ class Both:
         self.model = from_text(HEAD + text)
         self.limits = DEFAULT.replace(**limits)
         self.evaluator = Evaluator(self.model, limits=self.limits)
-        self.native = CompiledModel(self.model, self.evaluator, self.limits)
+        self.native = compile_model(self.model, self.evaluator, self.limits)
 
     def kinds(self) -> set[str]:
         return {item.kind for item in self.native.compilation.explanations}

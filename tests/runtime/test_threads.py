@@ -23,7 +23,7 @@ from sardonyx.errors import ExecutionError, InputError, LimitError
 from sardonyx.limits import DEFAULT
 from sardonyx.reference import Evaluator
 from sardonyx.runtime import Session
-from sardonyx.runtime.compiled import CompiledModel
+from sardonyx.runtime.compiled import compile_model
 from sardonyx.runtime.threads import Helpers, available, quota, resolve
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="threads are POSIX threads")
@@ -333,7 +333,7 @@ def test_a_run_that_was_cancelled_before_it_began(deep):
 def test_the_deadline_of_a_run():
     model = from_text(DEEP)
     limits = DEFAULT.replace(seconds=0.005)
-    compiled = CompiledModel(model, Evaluator(model, limits=limits), limits, threads=2)
+    compiled = compile_model(model, Evaluator(model, limits=limits), limits, threads=2)
     with pytest.raises(LimitError, match="seconds"):
         compiled.run(deep_feeds())
     with pytest.raises(LimitError, match="seconds"):
@@ -342,7 +342,7 @@ def test_the_deadline_of_a_run():
 
 def test_the_memory_of_a_run_is_bounded():
     model = from_text(DEEP)
-    compiled = CompiledModel(model, Evaluator(model), DEFAULT.replace(tensor_bytes=1 << 16))
+    compiled = compile_model(model, Evaluator(model), DEFAULT.replace(tensor_bytes=1 << 16))
     assert compiled.run(deep_feeds(8))["y"].shape == (8, 8)
     with pytest.raises(LimitError, match="tensor bytes"):
         compiled.run(deep_feeds(400))
@@ -425,13 +425,13 @@ def test_thousands_of_tiny_launches_with_more_threads_than_processors():
     from sardonyx.codegen.runner import Control, RECORD_WORDS
     from sardonyx.reference import Evaluator
     from sardonyx.limits import DEFAULT
-    from sardonyx.runtime.compiled import CompiledModel
+    from sardonyx.runtime.compiled import compile_model
     lines = "".join(f"  h{i + 1} = MatMul(h{i}, w)\\n" for i in range(100))
     text = '''<ir_version: 8, opset_import: ["" : 17]>
     g (float[N,N] h0, float[N,N] w) => (float[N,N] h100) {
     ''' + lines + "}"
     model = from_text(text)
-    compiled = CompiledModel(model, Evaluator(model), DEFAULT, threads=4)
+    compiled = compile_model(model, Evaluator(model), DEFAULT, threads=4)
     feeds = {"h0": np.arange(576, dtype=np.float32).reshape(24, 24),
              "w": np.eye(24, dtype=np.float32)[::-1].copy()}
     compiled.run(feeds)

@@ -19,8 +19,9 @@ from sardonyx.loops.nest import Lowering, Nest, Source, widened
 from sardonyx.loops.printer import kernel_text
 from sardonyx.loops.scalars import apply, cast
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel
-from sardonyx.schedule.finish import Launch, finish
+from sardonyx.runtime.compiled import compile_model
+from sardonyx.schedule.finish import finish
+from sardonyx.schedule.launch import Launch
 from sardonyx.schedule.nests import schedule_nest
 
 M, N = symbol("M"), symbol("N")
@@ -107,7 +108,7 @@ def test_a_half_input_with_a_float_scale() -> None:
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
     loaded = sx.loads(proto.SerializeToString())
     evaluator = Evaluator(loaded)
-    compiled = CompiledModel(loaded, evaluator, DEFAULT)
+    compiled = compile_model(loaded, evaluator, DEFAULT)
     rng = np.random.default_rng(0)
     feeds = {
         "x": rng.standard_normal((5, 24)).astype(np.float16),

@@ -17,7 +17,8 @@ from sardonyx.loops.interpret import interpret
 from sardonyx.loops.nest import Lowering, Nest, Source, widened
 from sardonyx.loops.printer import kernel_text
 from sardonyx.loops.scalars import apply
-from sardonyx.schedule.finish import Launch, finish
+from sardonyx.schedule.finish import finish
+from sardonyx.schedule.launch import Launch
 from sardonyx.schedule.nests import schedule_nest
 
 M, N, K = symbol("M"), symbol("N"), symbol("K")

@@ -10,7 +10,7 @@ import pytest
 
 from sardonyx.limits import DEFAULT
 from sardonyx.reference import Evaluator
-from sardonyx.runtime.compiled import CompiledModel
+from sardonyx.runtime.compiled import compile_model
 from schedule.random_models import feeds, random_model
 
 SIZES = [
@@ -28,7 +28,7 @@ SIZES = [
 def check(seed: int, precision: float = 1e-4) -> None:
     model = random_model(seed)
     evaluator = Evaluator(model)
-    compiled = CompiledModel(model, evaluator, DEFAULT)
+    compiled = compile_model(model, evaluator, DEFAULT)
     for numbers in SIZES:
         given = feeds(seed, dict(zip("MNK", numbers)))
         with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -17,12 +17,12 @@ from sardonyx.codegen.native import Library, compile_object, link_object, load_o
 from sardonyx.codegen.runner import runner_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sardonyx.loops.kernel import Kernel
     from sardonyx.loops.machine import Machine
 
-__all__ = ["addresses_of", "runner_library"]
+__all__ = ["addresses_of", "known_addresses", "runner_library"]
 
 _LOCK: Final = threading.RLock()
 _ADDRESSES: Final[dict[tuple[Machine, str, bool], int]] = {}
@@ -37,18 +37,41 @@ def addresses_of(
         needed = {kernel.name: kernel for kernel in kernels}
         new = [k for name, k in needed.items() if (machine, name, strict) not in _ADDRESSES]
         if new:
-            modules = [
-                (
-                    _key("kernel", machine, str(strict), kernel.name),
-                    partial(_emitted, kernel, machine, strict=strict),
-                )
-                for kernel in new
+            texts = [
+                (kernel.name, partial(_emitted, kernel, machine, strict=strict)) for kernel in new
             ]
-            library = _loaded(modules, machine)
-            _LIBRARIES.append(library)
-            for kernel in new:
-                _ADDRESSES[machine, kernel.name, strict] = library.address(kernel.name)
+            _load(texts, machine, strict=strict)
         return {name: _ADDRESSES[machine, name, strict] for name in needed}
+
+
+def known_addresses(
+    names: Iterable[str], machine: Machine, *, strict: bool = False
+) -> dict[str, int] | None:
+    """The address of each kernel by name; None where the code of one is neither here nor cached."""
+    with _LOCK:
+        needed = list(dict.fromkeys(names))
+        new = [name for name in needed if (machine, name, strict) not in _ADDRESSES]
+        if new:
+            try:
+                _load([(name, _absent) for name in new], machine, strict=strict)
+            except LookupError:
+                return None
+        return {name: _ADDRESSES[machine, name, strict] for name in needed}
+
+
+def _load(
+    kernels: Sequence[tuple[str, Callable[[], str]]], machine: Machine, *, strict: bool
+) -> None:
+    """Have the code of kernels, each its name and what writes its text."""
+    modules = [(_key("kernel", machine, str(strict), name), text) for name, text in kernels]
+    library = _loaded(modules, machine)
+    _LIBRARIES.append(library)
+    for name, _ in kernels:
+        _ADDRESSES[machine, name, strict] = library.address(name)
+
+
+def _absent() -> str:
+    raise LookupError
 
 
 @lru_cache(maxsize=1)

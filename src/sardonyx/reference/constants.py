@@ -74,6 +74,10 @@ class Constants(Mapping["Value", Any]):
             self._released.add(value)
             self._arrays.pop(value, None)
 
+    def is_released(self, value: Value) -> bool:
+        """Whether the array of `value` was given up."""
+        return value in self._released
+
     def read(self) -> None:
         """Read all that were not yet, but those that were released."""
         for value in self._tensors:

@@ -15,6 +15,7 @@ from sardonyx.ops.operator import ControlFlow
 from sardonyx.reference.constants import Constants
 from sardonyx.reference.ledger import Ledger
 from sardonyx.reference.plan import Plan, Step, make_plan
+from sardonyx.reference.run import Run, begin
 
 if TYPE_CHECKING:
     import threading
@@ -58,32 +59,6 @@ class _Reach:
 
     def __getitem__(self, value: Value) -> Any:
         return self._get(value)
-
-
-class _Run:
-    """What one call of `run` carries along."""
-
-    __slots__ = ("cancel", "deadline", "depth", "ledger", "plans", "trace")
-
-    def __init__(
-        self,
-        deadline: float | None,
-        cancel: threading.Event | None,
-        trace: dict[str, Any] | None,
-        ledger: Ledger,
-    ) -> None:
-        self.deadline = deadline
-        self.cancel = cancel
-        self.trace = trace
-        self.ledger = ledger
-        self.depth = 0
-        self.plans: dict[tuple[int, int], Plan] = {}
-
-    def check(self, limits: Limits) -> None:
-        if self.cancel is not None and self.cancel.is_set():
-            raise ExecutionError("the run was cancelled")
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise exceeded("seconds", limits.seconds or 0, "more")
 
 
 class Evaluator:
@@ -134,7 +109,7 @@ class Evaluator:
         trace: dict[str, Any] | None = {} if all_values or keep else None
         seconds = self._limits.seconds
         deadline = None if seconds is None else time.monotonic() + seconds
-        run = _Run(deadline, cancel, trace, Ledger(self._limits.memory_bytes))
+        run = Run(deadline, cancel, trace, Ledger(self._limits.memory_bytes))
         frame = _Frame(_Frame(None, self._constants), values)
         with np.errstate(all="ignore"), enforced(self._limits):
             self._execute(self._plan, frame, run)
@@ -153,17 +128,15 @@ class Evaluator:
         """The arrays of all initializers, of subgraphs and functions too."""
         return self._constants
 
-    def begin(self, cancel: threading.Event | None = None) -> _Run:
+    def begin(self, cancel: threading.Event | None = None) -> Run:
         """What a run carries along, for calls of `apply`."""
-        seconds = self._limits.seconds
-        deadline = None if seconds is None else time.monotonic() + seconds
-        return _Run(deadline, cancel, None, Ledger(self._limits.memory_bytes))
+        return begin(self._limits, cancel)
 
     def apply(
         self,
         step: Step,
         get: Callable[[Value], Any],
-        run: _Run,
+        run: Run,
         graphs: GraphRun | None = None,
     ) -> Sequence[Any]:
         """Evaluate one node; `get` gives the value of an edge, `graphs` runs its subgraphs."""
@@ -196,7 +169,7 @@ class Evaluator:
             plan = store[key] = make_plan(self._model, graph, opset_imports, bound)
         return plan
 
-    def _execute(self, plan: Plan, frame: _Frame, run: _Run) -> None:
+    def _execute(self, plan: Plan, frame: _Frame, run: Run) -> None:
         """Compute every value of `frame`; those that it still holds in the end are given back."""
         run.depth += 1
         if run.depth > self._limits.depth:
@@ -221,7 +194,7 @@ class Evaluator:
         ledger.give_all(values.values())
         run.depth -= 1
 
-    def _take(self, output: Any, step: Step, run: _Run) -> None:
+    def _take(self, output: Any, step: Step, run: Run) -> None:
         try:
             run.ledger.take(output)
         except LimitError as error:
@@ -233,7 +206,7 @@ class Evaluator:
         inputs: list[Any],
         plan: Plan,
         frame: _Frame,
-        run: _Run,
+        run: Run,
         graphs: GraphRun | None = None,
     ) -> Sequence[Any]:
         node = step.node
@@ -274,7 +247,7 @@ class Evaluator:
         inputs: list[Any],
         plan: Plan,
         frame: _Frame,
-        run: _Run,
+        run: Run,
         graphs: GraphRun | None,
     ) -> Any:
         operator, schema = step.operator, step.schema
@@ -297,7 +270,7 @@ class Evaluator:
         return operator.reference(graphs or run_graph, *arguments)
 
     def _call(
-        self, function: Function, node: Node, inputs: list[Any], plan: Plan, run: _Run
+        self, function: Function, node: Node, inputs: list[Any], plan: Plan, run: Run
     ) -> Sequence[Any]:
         bound = dict(function.defaults)
         for name, attribute in node.attributes.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sardonyx import dtypes
@@ -10,10 +11,9 @@ from sardonyx.dims import Dim
 from sardonyx.errors import ExecutionError, LimitError
 from sardonyx.ir.value import Value
 from sardonyx.loops.nest import Temporary
-from sardonyx.reference.sharing import SHARED_FROM, share
 from sardonyx.runtime.compilation import Call
-from sardonyx.runtime.folding import Folding
-from sardonyx.runtime.program import Buffer, SizesDiffer, Stretch, run_alone
+from sardonyx.runtime.folding import Folded, Folding, content_of
+from sardonyx.runtime.program import Buffer, SizesDiffer, Stretch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sardonyx.dims import DimLike
     from sardonyx.dtypes import DType
     from sardonyx.ops.fact import Fact
-    from sardonyx.schedule.finish import Launch
+    from sardonyx.schedule.launch import Launch
 
 __all__ = ["Assembly", "Lifted", "known_shape"]
 
@@ -66,6 +66,7 @@ class Assembly:
         self.flavour = flavour
         self.kept = kept
         self.aliases: dict[Hashable, Hashable] = {}
+        self.folded = Folded()
 
     def fold(
         self, runs: Sequence[list[Launch] | Call], addresses: dict[str, int], run_address: int
@@ -125,30 +126,13 @@ class Assembly:
         addresses: dict[str, int],
         run_address: int,
     ) -> None:
-        """Have what is `needed` of the results of `launches`, from other sessions or by running.
-
-        That goes part by part; what was read and is not needed is released.
-        """
+        """Have what is `needed` of the results of `launches`."""
         resolved = [self.resolved(launch) for launch in launches]
-        folding = Folding(resolved, self.described, self.identity, self.flavour)
-        found, missing = folding.divide(needed)
-        self.constants.update(found)
-        last = folding.last_readers(missing)
-        idle = {buffer for unit in folding.units for buffer in unit.inputs} - last.keys()
-        self.release_all(idle - needed)
-        for batch in folding.batches(missing):
-            run = [launch for unit in batch for launch in unit.launches]
-            arrays = self.evaluate(run, addresses, run_address)
-            for unit in batch:
-                folding.name(unit)
-                for buffer in unit.outputs:
-                    self.constants[buffer] = share(arrays[buffer], folding.key(buffer))
-            done = set(batch)
-            read = [buffer for unit in batch for buffer in unit.inputs if last[buffer] in done]
-            self.release_all(buffer for buffer in read if buffer not in needed)
-        for unit in missing:
-            for buffer in unit.outputs.keys() - needed:
-                del self.constants[buffer]
+        buffers = {b: self.described(b) for launch in resolved for b in launch.buffers}
+        self.folded = Folded(resolved, buffers, needed & buffers.keys())
+        identify = partial(content_of, self.constants, self.identify)
+        folding = Folding(self.folded, identify, self.flavour)
+        folding.run(self.constants, self.release_all, addresses, run_address)
 
     def release_all(self, buffers: Iterable[Hashable]) -> None:
         """Give up initializers that no run reads."""
@@ -156,31 +140,11 @@ class Assembly:
             if self.is_mine(buffer):
                 self.release(buffer)
 
-    def identity(self, buffer: Any) -> Hashable:
-        """What no other content has than that of a constant; None if it is not known."""
-        described = self.described(buffer)
-        if described.nbytes({}) >= SHARED_FROM:
-            is_read = isinstance(buffer, Value) and buffer.const is not None
-            return self.identify(buffer) if is_read else None
-        array = self.constants[buffer]
-        return described.dtype.text, array.shape, array.tobytes()
-
     def is_mine(self, value: Any) -> bool:
         """Whether `value` is an initializer that the nodes of one graph read."""
         if not isinstance(value, Value) or value.const is None:
             return False
         return len({user.graph for user in value.users}) == 1
-
-    def evaluate(
-        self, resolved: Sequence[Launch], addresses: dict[str, int], run_address: int
-    ) -> dict[Hashable, Any]:
-        """What launches write that read constants only."""
-        made = dict.fromkeys(buffer for launch in resolved for buffer in launch.outputs)
-        read = dict.fromkeys(buffer for launch in resolved for buffer in launch.buffers)
-        outputs = [self.described(buffer) for buffer in made]
-        constants = [(b, self.constants[b]) for b in read if b not in made]
-        stretch = Stretch(resolved, addresses, [], outputs, [], constants)
-        return run_alone(stretch, run_address)
 
     def resolved(self, launch: Launch) -> Launch:
         """`launch` with views replaced by what they are views of."""

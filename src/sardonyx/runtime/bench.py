@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sardonyx.runtime.roofline import Roofline
     from sardonyx.runtime.scope import Scope
     from sardonyx.runtime.session import Session
-    from sardonyx.schedule.finish import Launch
+    from sardonyx.schedule.launch import Launch
 
 __all__ = ["RESOLVED", "KernelTime", "Latency", "Profile", "chrome_trace", "interleaved", "profile"]
 
@@ -302,11 +302,11 @@ def _touched(step: Stretch | Call, launch: Launch, env: Mapping[str, int]) -> in
     sizes = {key: array.nbytes for key, array in step.constants}
     sizes |= {b.key: b.nbytes(env) for b in (*step.inputs, *step.outputs, *step.inside)}
     found = {buffer: sizes[buffer] for buffer in launch.buffers}
-    if any(isinstance(stmt, Accumulate) for stmt in statements(launch.kernel.body)):
+    if any(isinstance(stmt, Accumulate) for stmt in statements(launch.loops.body)):
         return sum(found.values())
     if number(launch.flops, env):
         return sum(found.values())
-    widths = {b: p.dtype.bits for b, p in zip(launch.buffers, launch.kernel.params, strict=True)}
+    widths = {b: p.dtype.bits for b, p in zip(launch.buffers, launch.loops.params, strict=True)}
     written = max((found[b] * 8 // max(widths[b], 8) for b in launch.outputs), default=0)
     return sum(min(size, written * max(widths[b] // 8, 1)) for b, size in found.items())
 

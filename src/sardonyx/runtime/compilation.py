@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from sardonyx.ops.fact import Fact
     from sardonyx.reference.plan import Step
     from sardonyx.runtime.conditions import Condition
+    from sardonyx.runtime.folding import Folded
     from sardonyx.runtime.program import Stretch
-    from sardonyx.schedule.finish import Launch
+    from sardonyx.schedule.launch import Launch
 
 __all__ = ["Call", "Compilation", "Explanation", "Fork", "captured_by"]
 
@@ -59,8 +60,9 @@ class Compilation:
     `own` are the values that belong to `graph`; others that it reads it captures. `renamed` are
     outputs of an If whose branch was put in its place, and that are the same as the branch's.
     `required` are expressions that must not be negative in a run, each with the names of its
-    symbols. Where there is a `fork`, there are no steps, and one of its programs runs. What
-    `is_decided` has symbols of its own, which stand for sizes of graph inputs and captured values.
+    symbols. `folded` is what was run to make constants. Where there is a `fork`, there are no
+    steps, and one of its programs runs. What `is_decided` has symbols of its own, which stand for
+    sizes of graph inputs and captured values.
     """
 
     graph: Graph
@@ -75,6 +77,7 @@ class Compilation:
     explained: list[Explanation | Compilation] = field(default_factory=list)
     fork: Fork | None = None
     is_decided: bool = False
+    folded: Folded | None = None
 
     @property
     def explanations(self) -> list[Explanation]:

@@ -19,9 +19,8 @@ import numpy as np
 from sardonyx.codegen.runner import ARRAY_WORDS, Control
 from sardonyx.errors import ExecutionError, LimitError, SardonyxError
 from sardonyx.limits import enforced
+from sardonyx.reference.run import begin
 from sardonyx.runtime.compilation import Call, Compilation
-from sardonyx.runtime.compiler import compile_graph
-from sardonyx.runtime.control import repeat
 from sardonyx.runtime.outputs import POOLED_FROM, Outputs
 from sardonyx.runtime.program import (
     HELD,
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 
     _Entered = tuple[Compilation, dict[str, int], dict[Any, tuple[int, ...]], bool]
 
-__all__ = ["CompiledModel", "SizesDiffer"]
+__all__ = ["CompiledModel", "SizesDiffer", "compile_model"]
 
 KEPT_SIZES: Final = 64
 _FEW: Final = 64
@@ -111,28 +110,44 @@ def _sizes_of(given: Any) -> Any:
     return given.shape
 
 
+def compile_model(
+    model: Model,
+    evaluator: Evaluator,
+    limits: Limits,
+    *,
+    strict: bool = False,
+    threads: int | None = None,
+) -> CompiledModel:
+    """Compile `model`, whose initializers are those of `evaluator`.
+
+    With `strict` a product and a sum are rounded one after the other.
+    """
+    from sardonyx.runtime.compiler import compile_graph
+
+    compilation = compile_graph(model, evaluator.constants, limits, strict=strict)
+    return CompiledModel(compilation, evaluator, limits, threads=threads)
+
+
 class CompiledModel:
     """Runs the steps of a `Compilation`. Safe to use from several threads.
 
     A run uses up to `threads` threads, by default as many as this process can keep busy.
+    `evaluator` computes what is not compiled; None where all is.
     """
 
     def __init__(
         self,
-        model: Model,
-        evaluator: Evaluator,
+        compilation: Compilation,
+        evaluator: Evaluator | None,
         limits: Limits,
         *,
-        strict: bool = False,
         threads: int | None = None,
     ) -> None:
         self._evaluator = evaluator
         self._limits = limits
         self.threads = resolve(threads)
-        self.compilation: Compilation = compile_graph(
-            model, evaluator.constants, limits, strict=strict
-        )
-        self._graph = model.graph
+        self.compilation = compilation
+        self._graph = compilation.graph
         self._native = RUN(self.compilation.run_address)
         self._native_held = HELD(self.compilation.run_address)
         self._frames: list[Frame] = []
@@ -147,7 +162,7 @@ class CompiledModel:
         self, feeds: Mapping[str, Any], cancel: threading.Event | None = None
     ) -> dict[str, Any]:
         """All outputs by name. Raises `SizesDiffer` where a shape is not as inferred."""
-        run = self._evaluator.begin(cancel)
+        run = begin(self._limits, cancel)
         check = None
 
         def look() -> None:
@@ -284,6 +299,11 @@ class CompiledModel:
             if fact.value is not None:
                 return None
         return stretch
+
+    @property
+    def is_single_stretch(self) -> bool:
+        """Whether all of the model is native code between arrays."""
+        return self._fast is not None
 
     def _storage(self, value: Any) -> Any:
         while value in self.compilation.aliases:
@@ -445,6 +465,7 @@ class CompiledModel:
             return [inner.value(value) for value in graph.outputs]
 
         graphs = run_graph if call.bodies else None
+        assert self._evaluator is not None
         return self._evaluator.apply(call.step, scope.value, run, graphs)
 
     def _repeated(
@@ -470,6 +491,8 @@ class CompiledModel:
                     raise self._fault(stretch, code)
             if check is not None:
                 check()
+
+        from sardonyx.runtime.control import repeat
 
         try:
             return repeat(call, scope, bind, execute)

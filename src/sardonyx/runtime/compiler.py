@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from sardonyx.reference.constants import Constants
     from sardonyx.reference.plan import Step
     from sardonyx.runtime.conditions import Condition
-    from sardonyx.schedule.finish import Launch
+    from sardonyx.schedule.launch import Launch
 
 __all__ = ["compile_graph"]
 
@@ -558,7 +558,7 @@ class _Compiler(Assembly):
             assert isinstance(target, list)
             target += made
         kernels = {
-            launch.kernel.name: launch.kernel
+            launch.kernel.name: launch.loops
             for run in runs
             if isinstance(run, list)
             for launch in run
@@ -580,4 +580,5 @@ class _Compiler(Assembly):
             frozenset(self.renamed),
             tuple((dim, frozenset(_symbols([dim]))) for dim in self.required),
             self.explained,
+            folded=self.folded,
         )

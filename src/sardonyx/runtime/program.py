@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sardonyx.dims import DimLike
     from sardonyx.dtypes import DType
-    from sardonyx.schedule.finish import Launch
+    from sardonyx.schedule.launch import Launch
 
 __all__ = [
     "HELD",

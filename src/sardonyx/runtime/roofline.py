@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sardonyx.loops.expr import Expr
     from sardonyx.loops.kernel import Block
-    from sardonyx.schedule.finish import Launch
+    from sardonyx.schedule.launch import Launch
 
 __all__ = ["Roofline", "measure_roofline"]
 
@@ -146,7 +146,7 @@ def _best(
 def _timed(launches: list[Launch], shapes: Mapping[str, tuple[int, ...]]) -> float:
     arrays: dict[str, Any] = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     x, y = (Buffer(name, FLOAT, shape) for name, shape in shapes.items())
-    stretch = Stretch(launches, addresses_of([launches[0].kernel], host()), [x], [y], [], [])
+    stretch = Stretch(launches, addresses_of([launches[0].loops], host()), [x], [y], [], [])
     frame = Frame()
     frame.bind(stretch.layout({}), 1)
     for name, array in arrays.items():

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sardonyx.autodiff import expand
-from sardonyx.check import examine
-from sardonyx.errors import InputError, quote
+from sardonyx.errors import ExecutionError, InputError, quote
 from sardonyx.ir.model import Model
-from sardonyx.ir.types import SparseTensorType, TensorType
 from sardonyx.limits import DEFAULT, Limits, enforced
-from sardonyx.reference import Evaluator
 from sardonyx.runtime.feeds import as_feed
+from sardonyx.runtime.signature import NodeArg, signature_of
 from sardonyx.wire import load
 
 if TYPE_CHECKING:
     import os
-    import threading
     from collections.abc import Mapping, Sequence
 
-    from sardonyx.ir.value import Value
+    from sardonyx.reference import Evaluator
     from sardonyx.runtime.compilation import Explanation
     from sardonyx.runtime.compiled import CompiledModel
+    from sardonyx.runtime.stored import Contents
 
 __all__ = ["NodeArg", "Session"]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeArg:
-    """An input or output of a model.
-
-    `type` is a type string, ``tensor(float)`` say; `shape` has an int, a symbol's name or None
-    for each dimension, and is empty for what is no tensor or has no known rank.
-    """
-
-    name: str
-    type: str
-    shape: list[int | str | None]
 
 
 class Session:
@@ -73,9 +57,42 @@ class Session:
         from sardonyx.runtime.threads import resolve
 
         self.threads = resolve(threads)
+        self._limits = limits
+        self._strict = precision == "strict"
+        self._lock = threading.Lock()
+        self._evaluator: Evaluator | None = None
+        self._compiled: CompiledModel | None = None
+        self._contents: Contents | None = None
         clock = _Clock()
         model = source if isinstance(source, Model) else load(source, limits=limits)
         clock.lap("open")
+        if compile and model is not source:
+            self._recall(model, source)
+            clock.lap("recall")
+        self._model = model
+        if self._compiled is None:
+            self._make(clock, compile=compile)
+        self.timing: dict[str, float] = clock.laps
+
+    def _recall(self, model: Model, source: object) -> None:
+        """Have the program that was kept when this model was compiled before, if it was."""
+        from sardonyx.runtime.stored import contents_of, recall
+
+        self._contents = contents_of(model, source, self._limits, strict=self._strict)
+        if self._contents is not None:
+            found = recall(
+                self._contents, model, self._limits, strict=self._strict, threads=self.threads
+            )
+            if found is not None:
+                self._signature, self._compiled = found
+
+    def _make(self, clock: _Clock, *, compile: bool) -> None:
+        """Check the model, and make what runs it."""
+        from sardonyx.autodiff import expand
+        from sardonyx.check import examine
+        from sardonyx.reference import Evaluator
+
+        model, limits = self._model, self._limits
         report, inference = examine(model, to_run=True, limits=limits)
         report.raise_errors()
         clock.lap("check")
@@ -85,24 +102,41 @@ class Session:
             model = prepare(model, limits, inference.facts if inference else None)
             clock.lap("prepare")
         del inference
-        self._inputs = {value.name: value.type for value in model.graph.inputs}
-        self._required = [value.name for value in model.graph.required_inputs]
-        self._arguments = [_node_arg(value) for value in model.graph.required_inputs]
-        self._overridable = [_node_arg(v) for v in model.graph.inputs if v.const is not None]
-        self._results = [_node_arg(value) for value in model.graph.outputs]
-        self._output_names = [result.name for result in self._results]
+        self._signature = signature_of(model)
         with enforced(limits):
             model = expand(model)
-        self._evaluator = Evaluator(model, limits=limits, lazy=compile)
+        evaluator = Evaluator(model, limits=limits, lazy=compile)
         clock.lap("read")
-        self._compiled: CompiledModel | None = None
         if compile:
             self._compiled = _compiled(
-                model, self._evaluator, limits, strict=precision == "strict", threads=self.threads
+                model, evaluator, limits, strict=self._strict, threads=self.threads
             )
-            self._evaluator.constants.read()
+            if self._contents is not None and self._compiled is not None:
+                from sardonyx.runtime.stored import keep
+
+                keep(
+                    self._contents,
+                    self._model,
+                    self._signature,
+                    self._compiled,
+                    evaluator.constants,
+                )
+            evaluator.constants.read()
             clock.lap("compile")
-        self.timing: dict[str, float] = clock.laps
+        self._evaluator = evaluator
+
+    def _complete(self) -> Evaluator:
+        """The reference, made now for a session that began with a program that was kept."""
+        with self._lock:
+            if self._evaluator is None:
+                if self._contents is not None and not self._contents.are_unchanged:
+                    raise ExecutionError(
+                        "the file of the model was changed",
+                        hint="this run needs what only the file has; make the session again",
+                    )
+                self._make(_Clock(), compile=True)
+            assert self._evaluator is not None
+            return self._evaluator
 
     def run(
         self,
@@ -117,26 +151,27 @@ class Session:
         lists, maps dicts, an absent optional None. Raises `InputError` for feeds that do not
         fit, `ExecutionError` where a node fails on the data, and when `cancel` is set.
         """
-        wants_all = output_names is None or output_names == self._output_names
+        signature = self._signature
+        known_outputs = [result.name for result in signature.results]
+        wants_all = output_names is None or output_names == known_outputs
         if wants_all and cancel is None and self._compiled is not None:
             prepared = self._compiled.run_prepared(feeds)
             if prepared is not None:
                 return prepared
         for name in feeds:
-            if name not in self._inputs:
-                known = ", ".join(quote(name) for name in self._inputs)
+            if name not in signature.inputs:
+                known = ", ".join(quote(name) for name in signature.inputs)
                 raise InputError(f"the model has no input {quote(name)}", hint=f"it has {known}")
-        missing = [name for name in self._required if name not in feeds]
+        missing = [each.name for each in signature.required if each.name not in feeds]
         if missing:
             listed = ", ".join(quote(name) for name in missing)
             raise InputError(f"input {listed} is missing")
-        known_outputs = self._output_names
         wanted = known_outputs if output_names is None else list(output_names)
         for name in wanted:
             if name not in known_outputs:
                 listed = ", ".join(quote(output) for output in known_outputs)
                 raise InputError(f"the model has no output {quote(name)}", hint=f"it has {listed}")
-        checked = {name: as_feed(name, feeds[name], self._inputs[name]) for name in feeds}
+        checked = {name: as_feed(name, feeds[name], signature.inputs[name]) for name in feeds}
         found = self._run(checked, wanted, cancel)
         return [found[name] for name in wanted]
 
@@ -150,28 +185,30 @@ class Session:
                 return self._compiled.run(feeds, cancel)
             except SizesDiffer:
                 pass
-        return self._evaluator.run(feeds, wanted, cancel=cancel)
+        return self._complete().run(feeds, wanted, cancel=cancel)
 
     @property
     def compiled(self) -> CompiledModel | None:
         """What runs the model natively; None where all of it runs on the NumPy reference."""
+        self._complete()
         return self._compiled
 
     def explain(self) -> list[Explanation]:
         """What became of the model's nodes: which are one kernel, and what is not compiled."""
-        return [] if self._compiled is None else list(self._compiled.compilation.explanations)
+        compiled = self.compiled
+        return [] if compiled is None else list(compiled.compilation.explanations)
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that a caller must feed."""
-        return list(self._arguments)
+        return list(self._signature.required)
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs, in the order in which `run` returns them."""
-        return list(self._results)
+        return list(self._signature.results)
 
     def get_overridable_initializers(self) -> list[NodeArg]:
         """The inputs that have a default and need not be fed."""
-        return list(self._overridable)
+        return list(self._signature.overridable)
 
 
 class _Clock:
@@ -193,20 +230,12 @@ def _compiled(
     """The compiled model; None, with a warning, where the compiler itself fails."""
     from sardonyx.codegen.native import CompileError
     from sardonyx.loops.check import KernelError
-    from sardonyx.runtime.compiled import CompiledModel
+    from sardonyx.runtime.compiled import compile_model
 
     try:
-        return CompiledModel(model, evaluator, limits, strict=strict, threads=threads)
+        return compile_model(model, evaluator, limits, strict=strict, threads=threads)
     except (CompileError, KernelError) as error:
         warnings.warn(
             f"the model runs on the NumPy reference: {error}", RuntimeWarning, stacklevel=3
         )
         return None
-
-
-def _node_arg(value: Value) -> NodeArg:
-    known = value.type
-    shape: list[int | str | None] = []
-    if isinstance(known, (TensorType, SparseTensorType)) and known.shape is not None:
-        shape = [dim if dim is None or isinstance(dim, int) else str(dim) for dim in known.shape]
-    return NodeArg(value.name, str(known), shape)

@@ -2,16 +2,16 @@
 
 A finished kernel says nothing about the model that it was made for. Its buffers are one-dimensional
 and numbered, its symbolic sizes are `s0`, `s1` …, so that layers of a model share one kernel, and
-its text is its identity. `Launch` says what a kernel is called with.
+its text is its identity. A `Launch` says what a kernel is called with.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sardonyx.dims import Dim, symbol, symbols
+from sardonyx.dims import Dim, symbol
 from sardonyx.errors import quote
 from sardonyx.loops.check import KernelError
 from sardonyx.loops.expr import Axis, Expr, Linear, Load, Ref, index, linear, rebuild
@@ -29,6 +29,7 @@ from sardonyx.loops.kernel import (
     statements,
 )
 from sardonyx.loops.printer import kernel_text
+from sardonyx.schedule.launch import Launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -37,39 +38,7 @@ if TYPE_CHECKING:
     from sardonyx.dtypes import DType
     from sardonyx.loops.kernel import Block, Stmt
 
-__all__ = ["Launch", "finish", "flat_offset", "strides"]
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """A call of `kernel`: its buffers, the values of its sizes, and how its work divides.
-
-    `extent` is how many steps the parallel loop has and `work` about how many elements each
-    computes, in units of a simple operation. `scratch` are the bytes of each dynamic local.
-    In a run in which one of `requirements` is negative the kernel must not be called. Where the
-    kernel `is_partial`, its failure says that it is not made for the data.
-    """
-
-    kernel: Kernel
-    buffers: tuple[Hashable, ...]
-    outputs: tuple[Hashable, ...]
-    sizes: tuple[DimLike, ...]
-    extent: DimLike
-    work: DimLike
-    scratch: tuple[DimLike, ...]
-    label: str
-    flops: DimLike = 0
-    traffic: DimLike = 0
-    requirements: tuple[DimLike, ...] = ()
-    is_partial: bool = False
-
-    def symbols(self) -> set[str]:
-        """The names of the sizes that a call depends on."""
-        found: set[str] = set()
-        for dim in (*self.sizes, self.extent, self.work, *self.scratch, *self.requirements):
-            if isinstance(dim, Dim):
-                found |= {str(name) for name in symbols(dim)}
-        return found
+__all__ = ["finish", "flat_offset", "strides"]
 
 
 def strides(shape: Sequence[DimLike]) -> tuple[DimLike, ...]:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from sardonyx.loops.kernel import Scheduled
     from sardonyx.loops.machine import Machine
     from sardonyx.loops.nest import Definition
-    from sardonyx.schedule.finish import Launch
     from sardonyx.schedule.fuse import Group
+    from sardonyx.schedule.launch import Launch
 
 __all__ = ["Launcher"]
 

@@ -36,14 +36,15 @@ _SETTLED = 2_500_000_000
 class _Descriptor:
     """An open file, read by position; closed with its last owner."""
 
-    __slots__ = ("_lock", "error", "number", "path", "size")
+    __slots__ = ("_lock", "error", "number", "opened", "path", "size")
 
     def __init__(self, number: int, path: str, error: type[SardonyxError]) -> None:
         self.number = number
         self.path = path
         self.error = error
         self._lock = threading.Lock()
-        self.size = os.fstat(number).st_size
+        self.opened = self.state()
+        self.size = self.opened[0]
 
     def read(self, offset: int, length: int) -> bytes:
         parts: list[bytes] = []
@@ -172,6 +173,11 @@ class FileSource:
     def size(self) -> int:
         """Size in bytes when it was opened."""
         return self._descriptor.size
+
+    @property
+    def opened(self) -> tuple[int, int]:
+        """What `state` was when it was opened."""
+        return self._descriptor.opened
 
     def status(self) -> os.stat_result:
         """What the open descriptor says now."""
