@@ -99,7 +99,7 @@ def write(program: Program, initializers: Mapping[Hashable, str]) -> bytes:
 def read(data: bytes, initializers: Mapping[str, Value]) -> Program:
     """The program that `write` gave, whose initializers are `initializers` by name.
 
-    Raises `LookupError`, `ValueError` or `TypeError` where it is none.
+    Raises `LookupError`, `TypeError` or `ValueError` where it is none.
     """
     start = 8 + int.from_bytes(data[:8], "little")
     content = json.loads(data[8:start])

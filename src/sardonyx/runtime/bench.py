@@ -246,6 +246,7 @@ def profile(
 
     Raises `InputError` for a session that does not run compiled.
     """
+    session.complete()
     compiled = session.compiled
     if compiled is None:
         raise InputError(

@@ -125,7 +125,7 @@ class Session:
             clock.lap("compile")
         self._evaluator = evaluator
 
-    def _complete(self) -> Evaluator:
+    def _completed(self) -> Evaluator:
         """The reference, made now for a session that began with a program that was kept."""
         with self._lock:
             if self._evaluator is None:
@@ -185,17 +185,25 @@ class Session:
                 return self._compiled.run(feeds, cancel)
             except SizesDiffer:
                 pass
-        return self._complete().run(feeds, wanted, cancel=cancel)
+        return self._completed().run(feeds, wanted, cancel=cancel)
 
     @property
     def compiled(self) -> CompiledModel | None:
         """What runs the model natively; None where all of it runs on the NumPy reference."""
-        self._complete()
         return self._compiled
+
+    def complete(self) -> None:
+        """Compile the model, if the session began with the program of an earlier one.
+
+        `compiled` then knows loops and nodes. Raises `ExecutionError` where the model's file was
+        written to since.
+        """
+        self._completed()
 
     def explain(self) -> list[Explanation]:
         """What became of the model's nodes: which are one kernel, and what is not compiled."""
-        compiled = self.compiled
+        self.complete()
+        compiled = self._compiled
         return [] if compiled is None else list(compiled.compilation.explanations)
 
     def get_inputs(self) -> list[NodeArg]:

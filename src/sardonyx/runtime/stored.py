@@ -249,7 +249,10 @@ def recall(
     if data is None:
         return None
     initializers = {value.name: value for value in model.graph.initializers}
-    program = read(data, initializers)
+    try:
+        program = read(data, initializers)
+    except (LookupError, TypeError, ValueError):
+        return None
     try:
         with enforced(limits):
             compilation = _revived(program, limits, strict=strict)
