@@ -447,6 +447,25 @@ def test_thousands_of_tiny_launches_with_more_threads_than_processors():
     assert in_child(textwrap.dedent(script)) == "done True\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity is Linux's")
+def test_helpers_keep_off_the_callers_processor(monkeypatch):
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < 2:
+        pytest.skip("one processor")
+    helpers, _ = pool_with(3)
+    before = set(threading.enumerate())
+    started = [thread for thread in before if thread.name in {"sardonyx-1", "sardonyx-2"}][-2:]
+    for here in sorted(allowed)[:2]:
+        monkeypatch.setattr(helpers, "_here", lambda here=here: here)
+        helpers.keep_away()
+        for thread in started:
+            assert os.sched_getaffinity(thread.native_id) == allowed - {here}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {here})
+    monkeypatch.setattr(helpers, "_here", lambda: -2)
+    helpers.keep_away()
+    helpers.end()
+
+
 def test_threads_of_a_session():
     model = from_text(
         '<ir_version: 8, opset_import: ["" : 17]> g (float[N] x) => (float[N] y) { y = Neg(x) }'

@@ -38,6 +38,7 @@ from sardonyx.errors import InputError, quote
 from sardonyx.runtime import Session
 from sardonyx.runtime.bench import (
     RESOLVED,
+    SPINNING,
     KernelTime,
     Latency,
     Profile,
@@ -142,7 +143,8 @@ def _runtimes(
             continue
         calls[name] = lambda run=run: run(feeds)  # type: ignore[misc]
     with working("timing " + ", ".join(calls)):
-        taken = interleaved(calls, options.seconds)
+        pause = SPINNING if session.threads > 1 and len(calls) > 1 else 0.0
+        taken = interleaved(calls, options.seconds, pause=pause)
     found: dict[str, Any] = {}
     for name, seconds in taken.items():
         latency = Latency.of(seconds)

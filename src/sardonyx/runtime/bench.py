@@ -31,10 +31,21 @@ if TYPE_CHECKING:
     from sardonyx.runtime.session import Session
     from sardonyx.schedule.launch import Launch
 
-__all__ = ["RESOLVED", "KernelTime", "Latency", "Profile", "chrome_trace", "interleaved", "profile"]
+__all__ = [
+    "RESOLVED",
+    "SPINNING",
+    "KernelTime",
+    "Latency",
+    "Profile",
+    "chrome_trace",
+    "interleaved",
+    "profile",
+]
 
 TURN: Final = 0.02
-"""Seconds of a turn; a longer call is a turn of its own."""
+"""Seconds of a turn, which has two calls at least."""
+SPINNING: Final = 0.1
+"""Seconds, about, for which onnxruntime's threads spin on their cores after a run."""
 _WARM_UP: Final = 0.25
 """The part of the time that warming up takes."""
 _LEAST_TURNS: Final = 3
@@ -86,13 +97,15 @@ def interleaved(
     calls: Mapping[str, Callable[[], Any]],
     seconds: float = 2.0,
     clock: Callable[[], float] = time.perf_counter,
+    pause: float = 0.0,
 ) -> dict[str, list[float]]:
     """The seconds of each call of each of `calls`, which take turns for about `seconds` each.
 
     The order changes from round to round. Each warms up first, and has a few turns at least,
     however long they take; the first call of each turn, which finds what the others left in the
-    caches, is not counted where a turn has several. `clock` may be `time.process_time` for long
-    calls of one thread: it leaves out what other processes take away.
+    caches, is not counted. Where threads share the work, there should be a `pause` of `SPINNING`
+    before each turn: the threads of some runtimes keep their cores for a while. `clock` may be
+    `time.process_time` for long calls of one thread: it leaves out what other processes take away.
     """
     for call in calls.values():
         _turn(call, seconds * _WARM_UP, clock)
@@ -102,9 +115,10 @@ def interleaved(
     turns = 0
     while turns < _LEAST_TURNS or min(spent.values(), default=seconds) < seconds:
         for name in order:
+            time.sleep(pause)
             taken = _turn(calls[name], TURN, clock)
             spent[name] += math.fsum(taken)
-            found[name] += taken[1:] or taken
+            found[name] += taken[1:]
         order.append(order.pop(0))
         turns += 1
         if not order:
@@ -119,7 +133,7 @@ def _turn(call: Callable[[], Any], seconds: float, clock: Callable[[], float]) -
         call()
         now = clock()
         taken.append(now - last)
-        if now - begin >= seconds:
+        if now - begin >= seconds and len(taken) > 1:
             return taken
         last = clock()
 

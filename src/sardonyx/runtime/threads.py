@@ -35,6 +35,7 @@ of its chunks nobody has taken (16 bits). A chunk is taken by one compare-and-sw
 - A helper goes to sleep by setting its word to 1 and looking once more at the claim; a run offers
   a launch and then looks at the words. One of them sees the other. It is woken by the swap of its
   word from 1 to 0 and a futex call (Linux) or a condition (other POSIX systems).
+- Helpers are kept off the processor of the caller, where a system that saves power would wake them.
 - Both spin a bounded time, then sleep: a helper on its word, the caller on `pending`.
 
 Elsewhere than on POSIX systems there are no helpers, and `resolve` gives one thread.
@@ -48,13 +49,17 @@ import ctypes
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sardonyx.codegen.build import runner_library
 from sardonyx.codegen.machine import host
 from sardonyx.codegen.parking import futex_number
 from sardonyx.codegen.sharing import HELPER_BYTES, POOL_BYTES, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["MOST_THREADS", "Helpers", "available", "pool", "quota", "resolve"]
 
@@ -80,6 +85,8 @@ class Helpers:
         self.address = -(-start // _LINE) * _LINE
         self.threads = 1
         self.is_full = False
+        self._here = _processor_number()
+        self._away_from = -1
         self._started: list[threading.Thread] = []
         self._words = (ctypes.c_int64 * (POOL_BYTES // 8)).from_address(self.address)
         self._library = library
@@ -125,6 +132,23 @@ class Helpers:
                 return
             self._started.append(helper)
             self.threads += 1
+            self._away_from = -1
+
+    def keep_away(self) -> None:
+        """Keep helpers off the processor that the calling thread is on.
+
+        A system may wake a thread where it was woken from, and leave it there for long: the two
+        would take turns.
+        """
+        here = self._here()
+        if here == self._away_from:
+            return
+        self._away_from = here
+        others = _affinity() - {here}
+        for helper in self._started if others else ():
+            if helper.native_id is not None:
+                with suppress(OSError):
+                    os.sched_setaffinity(helper.native_id, others)
 
     def end(self) -> None:
         """Make all helpers return."""
@@ -169,6 +193,7 @@ def pool(threads: int) -> tuple[int, int]:
         helpers = _grown(threads)
     if helpers is None or helpers.threads == 1:
         return 0, 1
+    helpers.keep_away()
     return helpers.address, min(threads, helpers.threads)
 
 
@@ -207,6 +232,15 @@ def _affinity() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
+
+
+def _processor_number() -> Callable[[], int]:
+    """What says on which processor a thread is: always -1 where the system cannot tell."""
+    if hasattr(os, "sched_setaffinity"):
+        with suppress(AttributeError):
+            found: Callable[[], int] = ctypes.PyDLL(None).sched_getcpu
+            return found
+    return lambda: -1
 
 
 def _core(cpu: int) -> str:
