@@ -269,14 +269,26 @@ def test_two_sessions_at_once(sessions):
     at_once(2, work)
 
 
+def seconds_of_helpers():
+    """The processor time of all helpers: the process has threads of the test runner, too."""
+    if sys.platform != "linux":
+        return time.process_time()
+    tasks = Path("/proc/self/task")
+    names = (t for t in threading.enumerate() if t.name.startswith("sardonyx-"))
+    return (
+        sum(int((tasks / str(t.native_id) / "schedstat").read_text().split()[0]) for t in names)
+        / 1e9
+    )
+
+
 def test_nothing_runs_after_a_run(sessions):
     feeds = fed(200)
     for _ in range(3):
         sessions[3].run(None, feeds)
     time.sleep(0.01)
-    before = time.process_time()
+    before = seconds_of_helpers()
     time.sleep(1)
-    assert time.process_time() - before < 0.02
+    assert seconds_of_helpers() - before < 0.02
 
 
 DEEP = (
