@@ -239,9 +239,10 @@ def page(known: dict[str, Any], options: argparse.Namespace) -> str:
         titles = ["product", "GFLOP/s", "of the measured peak"]
         parts += ["## Matrix products, one thread", markdown(titles, operators_rows)]
     if any("fresh" in row for row in known.values()):
-        titles = ["model", "runtime", "session", "cold", "first run", "peak memory"]
+        titles = ["model", "runtime", "import", "session", "cold", "first run", "peak memory"]
         about = (
-            "Session creation after the imports, for sardonyx with a filled and with an empty "
+            "Seconds to import the runtime after NumPy and to make a session, for sardonyx (which "
+            "imports more when it is asked for it) with a filled and with an empty "
             "cache of compiled code; peak resident memory over creation and three runs."
         )
         parts += [
@@ -306,6 +307,7 @@ def fresh_rows(known: dict[str, Any]) -> list[list[str]]:
                 [
                     name,
                     runtime,
+                    f"{found['import_seconds'] * 1e3:.0f} ms",
                     f"{found['create_seconds'] * 1e3:.0f} ms",
                     "" if cold is None else f"{cold * 1e3:.0f} ms",
                     f"{found['first_run_seconds'] * 1e3:.1f} ms",

@@ -207,6 +207,7 @@ def fresh(name: str, path: str, threads: int, feeds: Mapping[str, Any]) -> dict[
     if last is None:
         return {}
     found = {
+        "import_seconds": last["import"],
         "create_seconds": last["create"],
         "first_run_seconds": last["first_run"],
         "peak_bytes": last["peak"],
@@ -354,7 +355,7 @@ def _table(columns: Sequence[str], left: int = 1) -> Table:
 
 def _print_fresh(console: Console, runtimes: Mapping[str, Any]) -> None:
     console.print(heading("A fresh process"))
-    table = _table(("runtime", "session", "first run", "peak memory", "difference"))
+    table = _table(("runtime", "import", "session", "first run", "peak memory", "difference"))
     for name, row in runtimes.items():
         if "create_seconds" not in row:
             continue
@@ -362,6 +363,7 @@ def _print_fresh(console: Console, runtimes: Mapping[str, Any]) -> None:
         peak = row["peak_bytes"]
         table.add_row(
             f"  {name}",
+            duration_text(row["import_seconds"]),
             duration_text(row["create_seconds"]),
             duration_text(row["first_run_seconds"]),
             "?" if peak is None else bytes_text(peak),

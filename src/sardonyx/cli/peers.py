@@ -1,8 +1,8 @@
 """Other runtimes, where they are installed, to be timed beside this one.
 
 As a program, ``python -m sardonyx.cli.peers NAME MODEL THREADS FEEDS.npz``, it tells in JSON what a
-fresh process needs with one of them: seconds to make the model ready and for the first run, and
-peak resident bytes.
+fresh process that has NumPy needs with one of them: seconds to import it, to make the model ready
+and for the first run, and peak resident bytes.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ def _main(name: str, path: str, threads: str, feeds_path: str) -> None:
 
     with np.load(feeds_path, allow_pickle=False) as archive:
         feeds = {key: archive[key] for key in archive.files}
+    start = time.perf_counter()
     importlib.import_module("sardonyx.runtime" if name == "sardonyx" else name)
-    before = peak_bytes()
+    imported = time.perf_counter() - start
     start = time.perf_counter()
     run = prepared(name, path, int(threads))
     created = time.perf_counter() - start
@@ -105,7 +106,7 @@ def _main(name: str, path: str, threads: str, feeds_path: str) -> None:
     first = time.perf_counter() - start
     for _ in range(2):
         run(feeds)
-    found = {"create": created, "first_run": first, "peak": peak_bytes(), "imported": before}
+    found = {"import": imported, "create": created, "first_run": first, "peak": peak_bytes()}
     sys.stdout.write(json.dumps(found) + "\n")
 
 
