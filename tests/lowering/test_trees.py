@@ -183,6 +183,7 @@ def test_double_splits(dtype: Any) -> None:
     [
         ("0", "NONE", 0),
         ("0", "NONE", -2),
+        ("0", "LOGISTIC", 0),
         ("0", "LOGISTIC", -2),
         ("0", "SOFTMAX", 0),
         ("all", "NONE", 0),

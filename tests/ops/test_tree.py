@@ -150,8 +150,6 @@ def test_classifier(transform, labels, dtype):
 @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC"])
 @pytest.mark.parametrize("base", [None, [0.1]])
 def test_two_classes_with_votes_for_one(positive, transform, base):
-    if positive and transform == "LOGISTIC":
-        pytest.skip("onnxruntime leaves the scores untransformed")
     nodes, leaves = grown(7, 2, 3, 3, ["BRANCH_LEQ"])
     weights = rng(8).standard_normal(len(leaves)).astype(np.float32) / 3
     compare(

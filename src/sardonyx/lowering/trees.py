@@ -381,7 +381,8 @@ def classifier(k: Lowering, op: Any, x: Source) -> tuple[Definition, ...]:
 
     def pair(row: Axis, column: Axis) -> Expr:
         value = positive(row)
-        other = apply("sub", const(1, DOUBLE), value) if is_chance else apply("neg", value)
+        is_rest = is_chance and transform != "LOGISTIC"
+        other = apply("sub", const(1, DOUBLE), value) if is_rest else apply("neg", value)
         return select(apply("eq", index(column), const(0, INT64)), other, value)
 
     def label(row: Axis) -> Expr:

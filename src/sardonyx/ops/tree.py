@@ -331,7 +331,8 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
     """The class with the highest score of each row of X, and all scores.
 
     With two classes and votes for only one of them, that vote is the positive class's score:
-    the other's is 1 - score where all weights are positive, else its negative.
+    the other's is 1 - score where all weights are positive, else its negative, and so always where
+    LOGISTIC makes chances of them. The class is the positive one above 0.5 or above 0.
     """
 
     X = Input("T1", "[N, F].")
@@ -397,9 +398,9 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
         positive = scores[:, voted] + (base[-1] if base.size else 0.0)
         weights = self.either("class_weights")
         if weights.size and weights.min() >= 0:
-            best = (positive > 0.5).astype(np.int64)
-            pair = np.stack([1 - positive, positive], 1)
+            best = positive > 0.5
+            opposite = -positive if transform == "LOGISTIC" else 1 - positive
         else:
-            best = (positive > 0).astype(np.int64)
-            pair = np.stack([-positive, positive], 1)
-        return best, transformed(pair, transform)
+            best = positive > 0
+            opposite = -positive
+        return best.astype(np.int64), transformed(np.stack([opposite, positive], 1), transform)
