@@ -18,7 +18,18 @@ from sardonyx.codegen.instructions import alignment
 from sardonyx.codegen.loops import Loops
 from sardonyx.codegen.scalars import element_type, llvm_type
 from sardonyx.loops.check import check_kernel
-from sardonyx.loops.kernel import Accumulate, For, If, Kernel, Let, Local, Store, Var, is_on_stack
+from sardonyx.loops.kernel import (
+    Accumulate,
+    For,
+    If,
+    Kernel,
+    Let,
+    Local,
+    Store,
+    Var,
+    is_on_stack,
+    statements,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["SIGNATURE", "emit_kernel", "emit_module"]
 
 SIGNATURE = "ptr %args, ptr %table, i64 %begin, i64 %end, ptr %scratch, ptr %status"
+_STREAMED = "!0"
+_STREAMED_BYTES = 16
 SCRATCH_ALIGNMENT = 64
 
 
@@ -96,6 +109,12 @@ class _Writer(Loops):
         passed += [f"i64 %a{len(kernel.params) + i}" for i in range(len(kernel.sizes))]
         passed += ["i64 %begin", "i64 %end", "ptr %scratch", "ptr %status"]
         yield f"  call void @{kernel.name}.body({', '.join(passed)})"
+        if any(isinstance(s, Store) and s.is_streamed for s in statements(kernel.body)):
+            # other threads see what was streamed once it is fenced
+            is_x86 = self.machine.triple.startswith("x86_64")
+            if is_x86:
+                self.declared["sfence"] = "declare void @llvm.x86.sse.sfence()"
+            yield "  call void @llvm.x86.sse.sfence()" if is_x86 else "  fence seq_cst"
         yield "  ret void"
         yield "}"
 
@@ -155,6 +174,22 @@ class _Writer(Loops):
         rounded = self.emit(f"and i64 {padded}, {-SCRATCH_ALIGNMENT}")
         self.scratch = self.emit(f"add i64 {self.scratch}, {rounded}")
 
+    def stream(self, value: str, address: str, nbytes: int, plain: str) -> None:
+        """Store a vector past the caches, if `address` is a multiple of its size."""
+        self.declared[_STREAMED] = f"{_STREAMED} = !{{i32 1}}"
+        number = self.emit(f"ptrtoint ptr {address} to i64")
+        left = self.emit(f"and i64 {number}, {nbytes - 1}")
+        condition = self.emit(f"icmp eq i64 {left}, 0")
+        whole, part, done = (self.new_label(hint) for hint in ("whole", "part", "done"))
+        self.do(f"br i1 {condition}, label %{whole}, label %{part}")
+        self.place(whole)
+        self.do(f"store {value}, ptr {address}, align {nbytes}, !nontemporal {_STREAMED}")
+        self.do(f"br label %{done}")
+        self.place(part)
+        self.do(plain)
+        self.do(f"br label %{done}")
+        self.place(done)
+
     def branch(self, stmt: If) -> None:
         condition = self.scalar(stmt.condition)
         then, otherwise, done = (self.new_label(hint) for hint in ("then", "else", "done"))
@@ -182,7 +217,12 @@ class _Writer(Loops):
                 f"getelementptr {kind}, ptr {pointer}, i64 {self.first_lane(offset)}"
             )
             wide = f"<{self.lanes} x {kind}>"
-            self.do(f"store {wide} {value}, ptr {address}, align {alignment(dtype)}")
+            plain = f"store {wide} {value}, ptr {address}, align {alignment(dtype)}"
+            nbytes = self.lanes * max(dtype.bits // 8, 1)
+            if stmt.is_streamed and self.is_light and nbytes >= _STREAMED_BYTES:
+                self.stream(f"{wide} {value}", address, nbytes, plain)
+            else:
+                self.do(plain)
             return
         for lane, position in enumerate(self.each_lane(offset)):
             item = self.emit(f"extractelement <{self.lanes} x {kind}> {value}, i64 {lane}")

@@ -39,7 +39,7 @@ class Loops(Values):
 
     `partial` has, for what a vector loop accumulates, the address of a vector of partial results,
     `carried` what an earlier step computed of a vector; `scratch` is how much of the scratch memory
-    is taken.
+    is taken. In a vector loop that `is_light` memory is what takes time.
     """
 
     def __init__(self, kernel: Kernel, machine: Machine, declared: dict[str, str]) -> None:
@@ -47,6 +47,7 @@ class Loops(Values):
         self.partial: dict[str, str] = {}
         self.carried: dict[Expr, str] = {}
         self.scratch = "0"
+        self.is_light = False
 
     @abstractmethod
     def block(self, block: Block, *, outermost: bool = False) -> None:
@@ -261,12 +262,13 @@ class Loops(Values):
         if copy:
             self.axes[stmt.axis] = self.emit(f"add nsw i64 {base}, {copy * lanes}")
         self.vector, self.lanes = stmt.axis, lanes
+        self.is_light = self.copies(stmt) > 1
         self.variance = {}
         self.partial = partials[copy] if partials else {}
         kept = dict(self.lets)
         self.block(stmt.body)
         self.lets = kept
-        self.vector, self.lanes = None, 1
+        self.vector, self.lanes, self.is_light = None, 1, False
         self.memo = {}
         self.axes[stmt.axis] = base
 

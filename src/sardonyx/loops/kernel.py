@@ -111,11 +111,15 @@ def is_on_stack(local: Local) -> bool:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Store:
-    """``buffer[indices] = value``."""
+    """``buffer[indices] = value``.
+
+    What `is_streamed` goes to memory past the caches, in which nobody will look for it soon.
+    """
 
     buffer: Hashable
     indices: tuple[Linear, ...]
     value: Expr
+    is_streamed: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -220,5 +224,5 @@ def _changed(stmt: Stmt, change: Callable[[Expr], Expr]) -> Stmt:
         return replace(stmt, value=change(stmt.value))
     if isinstance(stmt, Store):
         where = tuple(index(change(position)) for position in stmt.indices)
-        return Store(stmt.buffer, where, change(stmt.value))
+        return replace(stmt, indices=where, value=change(stmt.value))
     return stmt

@@ -78,7 +78,8 @@ class _Printer:
         value = self.expr(stmt.value)
         if isinstance(stmt, Store):
             where = ", ".join(self.expr(position) for position in stmt.indices)
-            yield f"{indent}{stmt.buffer}[{where}] = {value}"
+            streamed = "stream " if stmt.is_streamed else ""
+            yield f"{indent}{streamed}{stmt.buffer}[{where}] = {value}"
         elif isinstance(stmt, Let):
             yield f"{indent}let {stmt.name} = {value}"
         else:

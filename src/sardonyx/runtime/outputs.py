@@ -19,6 +19,8 @@ __all__ = ["POOLED_FROM", "Outputs"]
 
 POOLED_FROM: Final = 4 << 20
 """Bytes from which on an output's memory is kept; the C library keeps smaller blocks itself."""
+_ALIGNMENT: Final = 4096
+"""What addresses are multiples of: whole vectors can be stored past the caches."""
 _MOST_BLOCKS: Final = 4
 _MOST_BYTES: Final = 256 << 20
 
@@ -50,7 +52,9 @@ class Outputs:
             if nbytes <= block.nbytes <= nbytes + nbytes // 4:
                 return block
             self.keep(block)
-        return np.empty(nbytes, np.uint8)
+        whole = np.empty(nbytes + _ALIGNMENT, np.uint8)
+        start = -whole.__array_interface__["data"][0] % _ALIGNMENT
+        return whole[start : start + nbytes]
 
     def _taken(self) -> Any:
         """The block that has been free for longest; None if there is none."""

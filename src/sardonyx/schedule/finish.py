@@ -149,10 +149,10 @@ class _Finisher:
         offset = self.offset(stmt.buffer, stmt.indices)
         value = self.expr(stmt.value)
         if stmt.buffer in self.local:
-            return Store(stmt.buffer, (offset,), value)
+            return replace(stmt, indices=(offset,), value=value)
         name = self.buffer(stmt.buffer)
         self.written.add(stmt.buffer)
-        return Store(name, (offset,), value)
+        return replace(stmt, buffer=name, indices=(offset,), value=value)
 
     def require_type(self, buffer: Hashable, dtype: DType, what: str) -> None:
         """Elements of one type in a buffer of another would lie in other places."""

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 __all__ = ["row_statements", "schedule_nest", "schedule_steps"]
 
 _SHORT: Final = 8
+STREAMED_FROM: Final = 32 << 20
+"""Bytes of a result from which on no cache holds it until it is read."""
 STAGED_FROM: Final = 8
 """Operations in an expression from which on a row keeps it rather than computing it again."""
 
@@ -228,8 +230,14 @@ def _product(dims: tuple[DimLike, ...]) -> DimLike:
     return found
 
 
+def _is_streamed(nest: Nest) -> bool:
+    """Whether the result is known to be so large that it goes past the caches."""
+    nbytes = _product(nest.shape) * (nest.dtype.bits // 8)
+    return isinstance(nbytes, int) and nbytes >= STREAMED_FROM
+
+
 def _pure(nest: Nest, out: Hashable) -> Scheduled:
-    body: Block = (Store(out, nest.target, nest.value),)
+    body: Block = (Store(out, nest.target, nest.value, _is_streamed(nest)),)
     steps = cost(nest.value) + 1
     if not nest.axes:
         return Scheduled((For(Axis("once"), index(1), body, "parallel"),), 1, steps)
@@ -296,6 +304,7 @@ def _along(nest: Nest, out: Hashable) -> tuple[Block, int]:
     is_scratch = len(nest.target) != len(nest.shape)
     target = nest.target[0] if is_scratch else flat_offset(nest.target, nest.shape)
     has_room = nest.spread and bool(nest.inner) and coefficient(target, nest.inner[-1]) == 1
+    has_room = has_room and not _is_streamed(nest)
     for number, value in enumerate(stages):
         keep = _worth_keeping(value, stages[number + 1 :], nest, staged)
         stores: list[Stmt] = []
@@ -317,7 +326,10 @@ def _along(nest: Nest, out: Hashable) -> tuple[Block, int]:
             body.append(Var(reduction.name, done.dtype, reduction.start))
             inner: Block = (*stores, Accumulate(reduction.name, reduction.op, done))
         else:
-            inner = (*stores, Store(out, nest.target, done))
+            # what was kept in the output's row is still in the nearest cache
+            is_last = not is_scratch and all(where is not out for where, _ in places.values())
+            streamed = is_last and _is_streamed(nest)
+            inner = (*stores, Store(out, nest.target, done, streamed))
         body += _inner_loops(nest, inner)
         for part in keep:
             staged[part] = Load(*places[part], part.dtype)
