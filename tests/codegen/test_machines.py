@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 LINUX = "unknown-linux-gnu"
 MACHINES = {
     "x86-64": Machine(
-        f"x86_64-{LINUX}", "x86-64", "", 128, 16, converts_halves=False, rounds=False
+        f"x86_64-{LINUX}", "x86-64", "", 128, 16, converts_halves=False, rounds=False, pairs=128
     ),
-    "AVX2": Machine(f"x86_64-{LINUX}", "haswell", "", 256, 16),
-    "AVX-512": Machine(f"x86_64-{LINUX}", "skylake-avx512", "", 512, 32),
-    "AVX-512 with BF16 and VNNI": Machine(f"x86_64-{LINUX}", "sapphirerapids", "", 512, 32),
+    "AVX2": Machine(f"x86_64-{LINUX}", "haswell", "", 256, 16, pairs=256),
+    "AVX-512": Machine(f"x86_64-{LINUX}", "skylake-avx512", "", 512, 32, pairs=512),
+    "AVX-512 with BF16 and VNNI": Machine(
+        f"x86_64-{LINUX}", "sapphirerapids", "", 512, 32, pairs=512
+    ),
     "NEON": Machine(f"aarch64-{LINUX}", "generic", "", 128, 32),
     "Apple": Machine("arm64-apple-darwin22.4.0", "apple-m1", "", 128, 32),
-    "Windows": Machine("x86_64-pc-windows-msvc", "haswell", "", 256, 16),
+    "Windows": Machine("x86_64-pc-windows-msvc", "haswell", "", 256, 16, pairs=256),
 }
 MODELS = {
     "matmul": """g (float[N,64] x, float[64,96] w, float[96] b) => (float[N,96] y) {
@@ -75,6 +77,10 @@ MODELS = {
         a = Cast<to=7>(y)
         z = Div(a, k)
     }""",
+    "bytes": """g (uint8[N,7,H,W] x, int8[16,7,3,3] w, uint8[N,6] a, int8[6,40] b) => (y, z) {
+        y = ConvInteger<pads=[1,1,1,1]>(x, w)
+        z = MatMulInteger(a, b)
+    }""",
     "halves": """g (float16[N,64] x, float16[64,32] w, bfloat16[N,32] b) => (bfloat16[N,32] y) {
         p = MatMul(x, w)
         q = Sigmoid(p)
@@ -87,6 +93,9 @@ MODELS = {
     "indices": """g (float[N,M] x, int64[K] i) => (float[K,M] y, float[N,4] t, int64[N,4] u) {
         y = Gather(x, i)
         t, u = TopK(x, count)
+    }""",
+    "large": """g (float[4096,2048] x, float[2048] b) => (float[4096,2048] y) {
+        y = Add(x, b)
     }""",
 }
 CONSTANTS = {"rows": "<int64[1] axes = {-1}>", "indices": "<int64[1] count = {4}>"}
@@ -177,6 +186,35 @@ def test_a_product_keeps_its_sums_in_registers(name: str, elsewhere: Any) -> Non
     assert called(text) <= OUTSIDE
 
 
+PAIRS = {
+    "x86-64": r"pmaddwd\s.*%xmm",
+    "AVX2": r"vpmaddwd\s.*%ymm",
+    "AVX-512": r"vpmaddwd\s.*%zmm",
+    "AVX-512 with BF16 and VNNI": r"vpdpwssd\s.*%zmm",
+    "NEON": r"smlal2?\s+v\d+\.4s",
+    "Apple": r"smlal2?(?:\.4s)?\s+v\d+",
+    "Windows": r"vpmaddwd\s.*%ymm",
+}
+
+
+@pytest.mark.parametrize("model", ["integers", "bytes"])
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_product_of_bytes_multiplies_pairs(name: str, model: str, elsewhere: Any) -> None:
+    machine = MACHINES[name]
+    found = elsewhere(model, machine)
+    if model == "bytes":
+        found = [x for x in found if "ConvInteger" in x.label]
+    texts = [assembly(emit_module([x.kernel], machine), machine) for x in found]
+    loops = [loop for text in texts for loop in innermost(text)]
+    multiplied = [sum(bool(re.match(PAIRS[name], line)) for line in loop) for loop in loops]
+    tile_rows = 12 if machine.registers >= 32 else 6
+    if not machine.pairs:
+        tile_rows = 2 * (tile_rows * 2 // 3)
+    assert max(multiplied) == 2 * tile_rows
+    busiest = loops[multiplied.index(max(multiplied))]
+    assert not [line for line in busiest if re.search(r"%rsp|\bsp\b", line)]
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", ["x86-64", "AVX-512 with BF16 and VNNI", "NEON"])
 def test_every_machine_computes_in_whole_vectors(name: str, model: str, elsewhere: Any) -> None:
@@ -189,6 +227,18 @@ def test_every_machine_computes_in_whole_vectors(name: str, model: str, elsewher
     texts = [assembly(emit_module([x.kernel], machine), machine) for x in found]
     assert not {name for text in texts for name in called(text)} - OUTSIDE
     assert model in MOVING or any(re.search(whole, text) for text in texts)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_large_results_go_past_the_caches(name: str, elsewhere: Any) -> None:
+    machine = MACHINES[name]
+    (found,) = elsewhere("large", machine)
+    text = assembly(emit_module([found.kernel], machine), machine)
+    is_x86 = machine.triple.startswith("x86_64")
+    assert re.search(r"\bv?movntp[sd]\b" if is_x86 else r"\bstnp\b", text)
+    assert re.search(r"\bsfence\b" if is_x86 else r"\bdmb\b", text)
+    (small,) = [x for x in elsewhere("matmul", machine) if not x.label.startswith("pack")]
+    assert "movnt" not in assembly(emit_module([small.kernel], machine), machine)
 
 
 @pytest.mark.parametrize("futex", [True, False])

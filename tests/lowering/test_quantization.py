@@ -121,6 +121,67 @@ def test_zero_points_of_rows_and_columns() -> None:
     )
 
 
+def extreme(*shape: int, dtype: Any) -> Any:
+    """Numbers of which about half are the least or the greatest of the type."""
+    bounds = np.iinfo(dtype)
+    chosen = random(*shape, dtype=np.int32, low=0, high=4)
+    inner = random(*shape, dtype=np.int32, low=bounds.min, high=bounds.max)
+    found = np.where(chosen == 0, bounds.min, np.where(chosen == 1, bounds.max, inner))
+    return np.asarray(found).astype(dtype)
+
+
+@pytest.mark.parametrize("left", BYTES)
+@pytest.mark.parametrize("right", BYTES)
+@pytest.mark.parametrize("depth", [1, 2, 7, 64])
+@pytest.mark.parametrize("columns", [1, 5, 16, 40])
+def test_integer_products_of_extremes(left: Any, right: Any, depth: int, columns: int) -> None:
+    """Whatever the zero points are, and for a last element of a row that is alone."""
+
+    def make(rows: int, batch: tuple[int, ...] = (), ends: tuple[int, int] = (0, 1)) -> list[Any]:
+        bounds = [np.iinfo(kind) for kind in (left, right)]
+        ones = [(one.min, one.max)[end] for one, end in zip(bounds, ends)]
+        return [
+            extreme(*batch, rows, depth, dtype=left),
+            extreme(*batch[1:], depth, columns, dtype=right),
+            np.array(ones[0], left),
+            np.array(ones[1], right),
+        ]
+
+    def zeros(rows: int) -> list[Any]:
+        return [extreme(rows, 1, dtype=left), extreme(columns, dtype=right)]
+
+    check("MatMulInteger", lambda n: make(n, ends=(0, 0)), sizes=(*range(1, 10), 0))
+    check("MatMulInteger", lambda n: make(n, ends=(1, 1)), sizes=(1, 6))
+    check("MatMulInteger", lambda n: make(n, (2, 3)), sizes=(1, 4, 13))
+    check("MatMulInteger", lambda n: [*make(n)[:2], *zeros(n)], sizes=(1, 6, 7))
+
+
+def test_integer_products_of_any_depth() -> None:
+    check(
+        "MatMulInteger",
+        lambda n: [
+            extreme(3, n, dtype=np.uint8),
+            extreme(n, 40, dtype=np.int8),
+            np.array(255, np.uint8),
+            np.array(-128, np.int8),
+        ],
+        sizes=(*range(1, 20), 0),
+    )
+
+
+@pytest.mark.parametrize("target", [np.int8, np.uint8, np.int16, np.uint16])
+def test_quantizing_whatever_is_fed(target: Any) -> None:
+    """Ends of the range, halves, what no integer type holds."""
+    ends = [float(np.iinfo(target).min), float(np.iinfo(target).max)]
+    near = [end + step for end in ends for step in (-1, -0.5, -0.49, 0, 0.49, 0.5, 1, 1.5)]
+    edges = np.array([*near, -0.0, 0.5, 2.5, 1e9, -1e9, 3e38, np.nan, np.inf, -np.inf], np.float32)
+
+    def make(n: int) -> list[Any]:
+        return [np.resize(edges, n), np.float32(1), target(3)]
+
+    check("QuantizeLinear", make, opset=21, sizes=(1, len(edges), 4 * len(edges)))
+
+
 @pytest.mark.parametrize("dtype", BYTES)
 def test_quantized_products(dtype: Any) -> None:
     def byte(*shape: int) -> Any:
@@ -202,4 +263,46 @@ def test_linear_convolution(dtype: Any, each: bool) -> None:
         group=2,
         pads=[1, 1, 1, 0],
         off=1,
+    )
+
+
+GROUPS = [(1, 1, 5), (1, 2, 4), (1, 3, 7), (1, 8, 13), (2, 1, 4), (2, 2, 2), (2, 3, 8), (4, 2, 4)]
+"""Groups, channels that each reads, output channels."""
+
+
+@pytest.mark.parametrize(("group", "channels", "outputs"), GROUPS)
+@pytest.mark.parametrize("left", BYTES)
+@pytest.mark.parametrize("right", BYTES)
+def test_convolutions_of_extremes(
+    group: int, channels: int, outputs: int, left: Any, right: Any
+) -> None:
+    for kernel, attributes in (
+        ((1, 1), {}),
+        ((3, 2), {"pads": [1, 0, 1, 1]}),
+        ((3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    ):
+
+        def make(n: int, kernel: tuple[int, ...] = kernel) -> list[Any]:
+            return [
+                extreme(2, group * channels, n, 11, dtype=left),
+                extreme(outputs, channels, *kernel, dtype=right),
+                np.array(np.iinfo(left).max, left),
+                extreme(outputs, dtype=right),
+            ]
+
+        check("ConvInteger", make, opset=10, sizes=(3, 8, 17), group=group, **attributes)
+
+
+def test_integer_convolutions_of_any_channels() -> None:
+    check(
+        "ConvInteger",
+        lambda n: [
+            extreme(1, n, 5, 6, dtype=np.uint8),
+            extreme(7, n, 3, 3, dtype=np.int8),
+            np.array(255, np.uint8),
+            np.array(-128, np.int8),
+        ],
+        opset=10,
+        sizes=(5, 1, 2, 3, 8),
+        pads=[1, 1, 1, 1],
     )

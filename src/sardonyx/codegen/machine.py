@@ -55,4 +55,5 @@ def described(triple: str, cpu: str, features: FeatureMap) -> Machine:
         registers,
         converts_halves=is_arm or (is_x86 and has("f16c")),
         rounds=is_arm or (is_x86 and has("sse4.1")),
+        pairs=bits if is_x86 else 0,
     )

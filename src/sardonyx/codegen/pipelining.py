@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["halfway"]
 
 _LATENCY: Final = {
-    "div": 11, "rem": 30, "sqrt": 14, "add": 3, "sub": 3, "mul": 4, "fma": 4, "cast": 4, "floor": 6,
-    "ceil": 6, "trunc": 6, "rint": 6, "bits": 0,
+    "div": 11, "rem": 30, "sqrt": 14, "add": 3, "sub": 3, "mul": 4, "fma": 4, "dot2": 4, "cast": 4,
+    "floor": 6, "ceil": 6, "trunc": 6, "rint": 6, "bits": 0,
 }  # fmt: skip
 """Cycles until the result of an operation can be used, about; 1 of all others."""
 _LOADED: Final = 5

@@ -174,6 +174,49 @@ def _fused(c: _Context) -> str:
     return c.emit(f"add {c.type} {product}, {c.args[2]}")
 
 
+_PAIR_PRODUCTS: Final = {
+    4: "llvm.x86.sse2.pmadd.wd",
+    8: "llvm.x86.avx2.pmadd.wd",
+    16: "llvm.x86.avx512.pmaddw.d.512",
+}
+"""The x86 instructions that multiply pairs and add neighbours, by how many sums they give."""
+
+
+def _dot2(c: _Context) -> str:
+    a, b, total = c.args
+    if c.lanes == 1:
+        halves = [_halves_of_one(c, value) for value in (a, b)]
+        for one, other in zip(*halves, strict=True):
+            product = c.emit(f"mul i32 {one}, {other}")
+            total = c.emit(f"add i32 {total}, {product}")
+        return total
+    words = f"<{2 * c.lanes} x i16>"
+    pairs = [c.emit(f"bitcast {c.type} {value} to {words}") for value in (a, b)]
+    instruction = _PAIR_PRODUCTS.get(c.lanes)
+    if instruction and c.lanes * INT32.bits <= c.writer.machine.pairs:
+        kinds = [(words, pair) for pair in pairs]
+        product = c.writer.intrinsic(instruction, c.type, *kinds)
+        return c.emit(f"add {c.type} {total}, {product}")
+    for half in (0, 1):
+        one, other = (_half_of_each(c, pair, half) for pair in pairs)
+        product = c.emit(f"mul {c.type} {one}, {other}")
+        total = c.emit(f"add {c.type} {total}, {product}")
+    return total
+
+
+def _halves_of_one(c: _Context, value: str) -> tuple[str, str]:
+    narrow = c.emit(f"trunc i32 {value} to i16")
+    return c.emit(f"sext i16 {narrow} to i32"), c.emit(f"ashr i32 {value}, 16")
+
+
+def _half_of_each(c: _Context, pairs: str, half: int) -> str:
+    """The low or high halves of a vector's pairs, as INT32."""
+    words = f"<{2 * c.lanes} x i16>"
+    places = ", ".join(f"i32 {2 * lane + half}" for lane in range(c.lanes))
+    narrow = c.emit(f"shufflevector {words} {pairs}, {words} poison, <{c.lanes} x i32> <{places}>")
+    return c.emit(f"sext <{c.lanes} x i16> {narrow} to {c.type}")
+
+
 def _extreme(order: str, name: str) -> Callable[[_Context], str]:
     def write(c: _Context) -> str:
         a, b = c.args
@@ -346,6 +389,7 @@ EMIT: Final[dict[str, Callable[[_Context], str]]] = {
     "div": _quotient("div"),
     "rem": _quotient("rem"),
     "fma": _fused,
+    "dot2": _dot2,
     "neg": _negate,
     "abs": _absolute,
     "sqrt": _unary("sqrt"),

@@ -210,6 +210,8 @@ class Values(Instructions):
             )
             value = self.emit(f"load {wide}, ptr {address}, align {alignment(load.dtype)}")
             return self.from_memory(value, load.dtype, self.lanes)
+        if self.stride(offset) == 2:
+            return self.from_memory(self.every_other(load), load.dtype, self.lanes)
         value = "poison"
         for lane, position in enumerate(self.each_lane(offset)):
             address = self.emit(
@@ -218,6 +220,27 @@ class Values(Instructions):
             item = self.emit(f"load {kind}, ptr {address}, align {alignment(load.dtype)}")
             value = self.emit(f"insertelement {wide} {value}, {kind} {item}, i64 {lane}")
         return self.from_memory(value, load.dtype, self.lanes)
+
+    def every_other(self, load: Load) -> str:
+        """The elements of a buffer for all lanes, where a lane's lies 2 after the one before.
+
+        Two loads that overlap by one element span them, and nothing beyond.
+        """
+        kind, lanes = element_type(load.dtype), self.lanes
+        wide = f"<{lanes} x {kind}>"
+        first = self.first_lane(load.indices[0])
+        parts = []
+        for skipped in (0, lanes - 1):
+            position = self.emit(f"add nsw i64 {first}, {skipped}") if skipped else first
+            address = self.emit(
+                f"getelementptr {kind}, ptr {self.pointers[load.buffer]}, i64 {position}"
+            )
+            parts.append(self.emit(f"load {wide}, ptr {address}, align {alignment(load.dtype)}"))
+        places = (2 * lane + (2 * lane >= lanes) for lane in range(lanes))
+        chosen = ", ".join(f"i32 {place}" for place in places)
+        return self.emit(
+            f"shufflevector {wide} {parts[0]}, {wide} {parts[1]}, <{lanes} x i32> <{chosen}>"
+        )
 
     def checked_index(self, args: tuple[str, ...], lanes: int) -> str:
         """Count from the end where negative; outside, note it in `status` and take 0."""

@@ -194,7 +194,7 @@ class _Product:
 
     def scheduled(self) -> Scheduled:
         c = self.c
-        tile = tile_of(self.machine, c.sum_dtype.bits)
+        tile = tile_of(self.machine, c.sum_dtype.bits, c.grow)
         pixels = product([maximum(extent, 0) for extent in c.extents[2:]])
         rows: DimLike = c.extents[1] // c.group
         length = weights_shape(c)[1]
@@ -298,6 +298,7 @@ class _Product:
             const(0, c.sum_dtype),
             value,
             target,
+            c.grow,
         )
 
     def gather(self, image: Expr, group: Expr, start: Expr, count: Expr, pitch: DimLike) -> Block:
@@ -405,7 +406,8 @@ class _Depthwise:
         for number, taps in enumerate(_tap_places([window.taps for window in c.windows])):
             factor = weight(c, names[c.channel], index(number))
             item = element(c, self.arranged, names[c.image], names[c.channel], outer, column, taps)
-            total = apply("fma", item, factor, total) if number else apply("mul", item, factor)
+            begins = not number and c.grow == "fma"
+            total = apply("mul", item, factor) if begins else apply(c.grow, item, factor, total)
         at = {**names, c.spatial[-1]: column, Ref("sum", c.sum_dtype): total}
         target = tuple(index(substitute(position, at)) for position in c.target)
         return (Store(self.out, target, substitute(c.value, at)),)

@@ -84,7 +84,7 @@ def is_streamed(c: Contraction) -> bool:
 def as_rows(c: Contraction) -> Nest:
     """The contraction as a plain reduction."""
     zero = const(0, c.sum_dtype)
-    value = apply("mul", c.a, c.b)
+    value = apply("mul", c.a, c.b) if c.grow == "fma" else apply(c.grow, c.a, c.b, zero)
     total = Reduction("sum", "add", zero, value)
     return Nest(
         c.shape, c.dtype, c.axes, c.extents, c.value, c.target, (c.k,), (c.sizes[2],), (total,)
@@ -288,7 +288,7 @@ def streamed(c: Contraction, out: Hashable) -> Scheduled:
         found: Expr = total
         for number in range(count):
             at = {**names, c.m: row, c.n: position, c.k: linear((first, 1), (number, 1))}
-            found = apply("fma", substitute(c.a, at), substitute(c.b, at), found)
+            found = apply(c.grow, substitute(c.a, at), substitute(c.b, at), found)
         return each(Store("sums", (place,), found))
 
     outer, rest = Axis("outer"), Axis("rest")

@@ -44,10 +44,15 @@ class Tile:
     columns: int
 
 
-def tile_of(machine: Machine, bits: int) -> Tile:
-    """The greatest tile of two vectors' width whose sums, panel and broadcast fit."""
-    lanes = machine.lanes(bits)
-    return Tile(12 if machine.registers >= 32 else 6, 2 * lanes)
+def tile_of(machine: Machine, bits: int, grow: str = "fma") -> Tile:
+    """The greatest tile of two vectors' width whose sums, panel and broadcast fit.
+
+    Where no instruction multiplies pairs, the halves of the panel and of the broadcast do.
+    """
+    rows = 12 if machine.registers >= 32 else 6
+    if grow == "dot2" and not machine.pairs:
+        rows = rows * 2 // 3
+    return Tile(rows, 2 * machine.lanes(bits))
 
 
 def batch_of_b(c: Contraction) -> list[tuple[Axis, DimLike]]:
@@ -219,7 +224,7 @@ class Tiles:
         row, column = Axis(f"r{suffix}"), Axis(f"c{suffix}")
         place = linear((part, rows * columns), (row, columns), (column, 1))
         left = self.left(first_row, row, depth)
-        total = apply("fma", left, self.right(depth, column), Load(sums, [place], c.sum_dtype))
+        total = apply(c.grow, left, self.right(depth, column), Load(sums, [place], c.sum_dtype))
         return _nested(((row, rows),), column, columns, (Store(sums, (place,), total),))
 
     def left(self, first_row: Expr, row: Axis, depth: Expr) -> Expr:

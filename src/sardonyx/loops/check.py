@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sardonyx.dims import Dim
-from sardonyx.dtypes import BOOL, INT64
+from sardonyx.dtypes import BOOL, INT32, INT64
 from sardonyx.errors import SardonyxError
 from sardonyx.loops.expr import Apply, Axis, Const, Linear, Load, Ref, coefficient, linear, walk
 from sardonyx.loops.kernel import (
@@ -328,6 +328,8 @@ def _takes(op: str, kinds: list[DType], result: DType, *, is_test: bool) -> bool
         return False
     if op in _OF_FLOATS:
         return first.is_floating
+    if op == "dot2":
+        return first is INT32
     if op in _OF_NUMBERS:
         return first is not BOOL
     if op in _OF_BITS:

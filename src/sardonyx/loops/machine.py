@@ -13,7 +13,8 @@ class Machine:
 
     `vector_bits` is the width of a vector register, `registers` how many there are, `l1` and
     `l2` the data cache of one core in bytes. `converts_halves` and `rounds` tell whether it has
-    instructions that convert half floats, and that round to whole numbers.
+    instructions that convert half floats, and that round to whole numbers. `pairs` is the width in
+    bits of its widest instruction that is `dot2` without the sum: x86-64 has one.
     """
 
     triple: str
@@ -27,6 +28,7 @@ class Machine:
     unrolled: int = 16
     converts_halves: bool = True
     rounds: bool = True
+    pairs: int = 0
 
     def lanes(self, bits: int) -> int:
         """How many elements of `bits` a vector register holds."""

@@ -110,7 +110,8 @@ class Contraction:
     """``out[target] = value``, with ``Ref("sum")`` in it the sum over `k` of `a` * `b`.
 
     The axes are `batch`, `m` and `n`; `a` does not vary along `n` nor `b` along `m`. Both are
-    expressions in the type that is summed in.
+    expressions in the type that is summed in. Where `grow` is ``dot2`` each is a pair of 16-bit
+    integers, and a step along `k` sums two products.
     """
 
     shape: Shape
@@ -125,11 +126,17 @@ class Contraction:
     b: Expr
     value: Expr
     target: tuple[Linear, ...]
+    grow: str = "fma"
 
     @property
     def sum_dtype(self) -> DType:
         """The type of the sums."""
         return self.a.dtype
+
+    @property
+    def products(self) -> int:
+        """How many products a step along `k` adds to the sum."""
+        return 2 if self.grow == "dot2" else 1
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -211,7 +218,8 @@ class Convolution:
     The axes of the result are `image`, `channel` and `spatial`, those of `x` are `image`, `source`
     and `positions`, those of `w` are `channel`, `depth` and `taps`: an output channel reads the
     `channels` sources of its group, of which there are `group`. `x` and `w` are expressions in the
-    type that is summed in. A step takes `block` panels of pixels; where it is 0 the kernel decides.
+    type that is summed in, pairs of channels where `grow` is ``dot2``. A step takes `block` panels
+    of pixels; where it is 0 the kernel decides.
     """
 
     shape: Shape
@@ -232,11 +240,17 @@ class Convolution:
     value: Expr
     target: tuple[Linear, ...]
     block: DimLike = 0
+    grow: str = "fma"
 
     @property
     def sum_dtype(self) -> DType:
         """The type of the sums."""
         return self.x.dtype
+
+    @property
+    def products(self) -> int:
+        """How many products an element of `x` and one of `w` add to a sum."""
+        return 2 if self.grow == "dot2" else 1
 
     @property
     def axes(self) -> tuple[Axis, ...]:

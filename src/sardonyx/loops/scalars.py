@@ -68,6 +68,12 @@ def _logical_shift(a: Any, b: Any) -> Any:
     return (a.view(unsigned) >> b.astype(unsigned)).view(a.dtype)
 
 
+def _dot2(a: Any, b: Any, c: Any) -> Any:
+    width = a.dtype.type(16)
+    low = ((a << width) >> width) * ((b << width) >> width)
+    return c + low + (a >> width) * (b >> width)
+
+
 def _minimum(a: Any, b: Any) -> Any:
     return np.where(b < a, b, a)
 
@@ -83,6 +89,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "div": Operation(2, _divide),
     "rem": Operation(2, _remainder),
     "fma": Operation(3, lambda a, b, c: a * b + c),
+    "dot2": Operation(3, _dot2),
     "neg": Operation(1, np.negative),
     "abs": Operation(1, np.abs),
     "sqrt": Operation(1, np.sqrt),
@@ -113,8 +120,10 @@ OPERATIONS: Final[dict[str, Operation]] = {
 }
 """`min` and `max` give the first argument when either is NaN; `minimum` and `maximum` the NaN.
 
-`fma` may round once or twice. `cast` converts the value, `bits` keeps the bits. ``index(i, n)`` is
-the position that index `i`, which may count from the end, has among `n`; outside, the run fails.
+`fma` may round once or twice. ``dot2(a, b, c)`` takes the halves of INT32 `a` and `b` as 16-bit
+integers with a sign, multiplies each half with the other's like one, and adds both to `c`. `cast`
+converts the value, `bits` keeps the bits. ``index(i, n)`` is the position that index `i`, which may
+count from the end, has among `n`; outside, the run fails.
 """
 
 _COMMUTATIVE: Final = {"add", "mul", "and", "or", "xor"}

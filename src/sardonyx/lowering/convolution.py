@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
 from typing import TYPE_CHECKING, Any
 
-from sardonyx.dims import maximum
+from sardonyx.dims import ceil_div, maximum
 from sardonyx.dtypes import FLOAT, INT32
 from sardonyx.loops.expr import Ref, index, linear, substitute
 from sardonyx.loops.nest import (
@@ -22,7 +22,7 @@ from sardonyx.loops.nest import (
     widened,
 )
 from sardonyx.loops.scalars import apply, cast, const, size
-from sardonyx.lowering.quantization import requantized
+from sardonyx.lowering.quantization import pair_along, requantized
 from sardonyx.lowering.registry import rule
 from sardonyx.lowering.support import agree
 
@@ -221,6 +221,31 @@ def transposed(k: Lowering, op: Any, x: Source, w: Source, b: Source | None = No
     return parts[0] if len(parts) == 1 else Pieces(shape, dtype, tuple(parts))
 
 
+def _of_bytes(
+    k: Lowering,
+    op: Any,
+    x: Source,
+    w: Source,
+    read_x: Read,
+    read_w: Read,
+    last: Callable[[Expr, Axis], Expr],
+) -> Convolution:
+    """The convolution of 8-bit factors less their zero points, of two channels at a time."""
+    channels = w.shape[1]
+    if channels == 1 or (op.group != 1 and channels % 2 != 0):
+        return _convolution(k, op, x, w, read_x, read_w, last)
+    c = _convolution(
+        k,
+        op,
+        x,
+        w,
+        lambda point: pair_along(read_x, channels * op.group, point, 1),
+        lambda point: pair_along(read_w, channels, point, 1),
+        last,
+    )
+    return replace(c, channels=ceil_div(channels, 2), grow="dot2")
+
+
 @rule("ConvInteger")
 def convolve_integers(
     k: Lowering,
@@ -243,7 +268,7 @@ def convolve_integers(
 
     if x_zero is not None:
         agree("ConvInteger's zero point", x_zero.shape, (1,) * x_zero.rank)
-    return _convolution(
+    return _of_bytes(
         k,
         op,
         x,
@@ -295,4 +320,4 @@ def convolve_linear(
         factor = apply("div", scale, cast(y_scale[(0,) * y_scale.rank], FLOAT))
         return requantized(total, factor, y_zero[(0,) * y_zero.rank], dtype)
 
-    return _convolution(k, op, x, w, read_x, read_w, last)
+    return _of_bytes(k, op, x, w, read_x, read_w, last)

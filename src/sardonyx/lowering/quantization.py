@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sardonyx import dtypes
+from sardonyx.dims import ceil_div
 from sardonyx.dtypes import DOUBLE, FLOAT, INT32, INT64, UINT8
-from sardonyx.loops.expr import Axis, Expr, Ref, index
+from sardonyx.loops.expr import Axis, Expr, Ref, index, linear
 from sardonyx.loops.nest import (
     COMPUTED_AS,
     Contraction,
@@ -14,6 +16,7 @@ from sardonyx.loops.nest import (
     Lowering,
     Nest,
     NotLowered,
+    Pieces,
     Source,
     widened,
 )
@@ -26,6 +29,7 @@ from sardonyx.lowering.support import agree, normal_axis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sardonyx.dims import DimLike
     from sardonyx.dtypes import DType
     from sardonyx.loops.expr import Index
 
@@ -58,7 +62,11 @@ def _saturated(value: Expr, dtype: DType) -> Expr:
     """A whole number as an element of `dtype`; NaN must not come."""
     low, high = extreme(dtype, least=True), extreme(dtype, least=False)
     held = apply("min", apply("max", value, const(low, value.dtype)), const(high, value.dtype))
-    return cast(cast(held, INT32), dtype)
+    if value.dtype is not FLOAT or dtype.bits > 16:
+        return cast(cast(held, INT32), dtype)
+    # from 1.5 * 2**23 on floats are whole numbers: the last bits of the sum are those of `held`
+    shifted = apply("bits", apply("add", held, const(1.5 * 2**23, FLOAT)), dtype=INT32)
+    return cast(apply("sub", shifted, const(0x4B400000, INT32)), dtype)
 
 
 def _rounded(value: Expr) -> Expr:
@@ -121,21 +129,20 @@ def quantize_dynamically(k: Lowering, op: Any, x: Source) -> tuple[Definition, .
 
     lowest = ("low", "minimum", FLOAT, float("inf"), read)
     highest = ("high", "maximum", FLOAT, float("-inf"), read)
+    found_low = k.define("low", k.rows(x.shape, every, FLOAT, [lowest], lambda _, low: low))
+    least = apply("minimum", found_low[()], none)
 
-    def step(_point: tuple[Axis, ...], low: Ref, high: Ref) -> Expr:
-        span = apply("sub", apply("maximum", high, none), apply("minimum", low, none))
+    def step(_point: tuple[Axis, ...], high: Ref) -> Expr:
+        span = apply("sub", apply("maximum", high, none), least)
         found = apply("div", span, most)
         return select(apply("eq", found, none), const(1, FLOAT), found)
 
-    def start(point: tuple[Axis, ...], low: Ref, high: Ref) -> Expr:
-        below = apply("neg", apply("minimum", low, none))
-        return _saturated(_rounded(apply("div", below, step(point, low, high))), UINT8)
-
-    stages = [lowest, highest]
-    scale = k.rows(x.shape, every, FLOAT, stages, step)
-    zero = k.rows(x.shape, every, UINT8, stages, start)
+    scale = k.rows(x.shape, every, FLOAT, [highest], step)
     found_scale = Source(k.results[1], FLOAT, ())[()]
     found_zero = Source(k.results[2], UINT8, ())[()]
+    below = apply("neg", least)
+    start = _saturated(_rounded(apply("div", below, found_scale)), UINT8)
+    zero = k.compute((), UINT8, lambda: start)
 
     def element(*axes: Axis) -> Expr:
         value = apply("rint", apply("div", x[axes], found_scale))
@@ -180,12 +187,75 @@ def _of_line(parameter: Source, x: Source, point: tuple[Index, ...], *, rows: bo
     return parameter[where]
 
 
+def _pair(low: Expr, high: Expr) -> Expr:
+    """Two INT32 that fit 16 bits as the halves of one."""
+    half = const(16, INT32)
+    kept = apply("and", low, const(0xFFFF, INT32))
+    return apply("or", kept, apply("shl", high, half))
+
+
+def _pairs_of_rows(k: Lowering, x: Source, read: Any) -> Source:
+    """What `read` gives for the elements of `x`, two of a row in one; the last may be alone."""
+    *outer, size = x.shape
+    shape = (*outer, ceil_div(size, 2))
+    axes = k.axes(x.rank)
+    *point, depth = axes
+    first, second = linear((depth, 2)), linear((depth, 2), (1, 1))
+    value = _pair(read((*point, first)), read((*point, second)))
+    target = tuple(index(axis) for axis in axes)
+    whole = Nest(shape, INT32, axes, (*outer, size // 2), value, target)
+    if size % 2 == 0:
+        return k.define("pairs", whole)
+    left = size % 2
+    alone = _pair(read((*point, linear((depth, 1), (size - left, 1)))), const(0, INT32))
+    end = (*target[:-1], linear((depth, 1), (shape[-1] - left, 1)))
+    last = Nest(shape, INT32, axes, (*outer, left), alone, end)
+    return k.define("pairs", Pieces(shape, INT32, (whole, last)))
+
+
+def pair_along(read: Any, size: DimLike, point: tuple[Index, ...], along: int) -> Expr:
+    """What `read` gives for two elements along a dimension of `size`; past its end that is 0."""
+    depth = index(point[along])
+
+    def at(place: Expr) -> Expr:
+        found: Expr = read((*point[:along], place, *point[along + 1 :]))
+        return found
+
+    first, second = linear((depth, 2)), linear((depth, 2), (1, 1))
+    if size % 2 == 0:
+        return _pair(at(first), at(second))
+    within = apply("lt", second, index(size))
+    inside = select(within, second, first)
+    return _pair(at(first), select(within, at(inside), const(0, INT32)))
+
+
+def _contracted_in_pairs(
+    k: Lowering, a: Source, b: Source, left: Any, right: Any, last: Any
+) -> Contraction:
+    """The matrix product of 8-bit factors less their zero points, which fit 16 bits."""
+    if not a.rank or not b.rank:
+        raise NotLowered("a matrix product with a scalar")
+    pairs = _pairs_of_rows(k, a, left)
+    along = max(b.rank - 2, 0)
+    size = b.shape[along]
+    c = contracted(
+        k,
+        a,
+        b,
+        lambda point: pairs[point],
+        lambda point: pair_along(right, size, point, along),
+        last,
+    )
+    m, n, _ = c.sizes
+    return replace(c, sizes=(m, n, pairs.shape[-1]), grow="dot2")
+
+
 @rule("MatMulInteger")
 def matmul_integer(
     k: Lowering, op: Any, a: Source, b: Source, za: Source | None = None, zb: Source | None = None
 ) -> Contraction:
     left, right = _shifted(a, za, rows=True), _shifted(b, zb, rows=False)
-    return contracted(k, a, b, left, right, lambda total, *_: total)
+    return _contracted_in_pairs(k, a, b, left, right, lambda total, *_: total)
 
 
 @rule("QLinearMatMul")
@@ -215,4 +285,4 @@ def matmul_linear(
         return requantized(total, factor, zy[(0,) * zy.rank], dtype)
 
     left, right = _shifted(a, za, rows=True), _shifted(b, zb, rows=False)
-    return contracted(k, a, b, left, right, last)
+    return _contracted_in_pairs(k, a, b, left, right, last)

@@ -254,7 +254,7 @@ class Launcher:
         """The launches of a matrix product: packing, if it pays, and the product."""
         if 0 in c.extents:
             return
-        tile = matmul.tile_of(self.machine, c.sum_dtype.bits)
+        tile = matmul.tile_of(self.machine, c.sum_dtype.bits, c.grow)
         is_thin = c.sizes[1] == 1 or c.sizes[2] == 0
         if is_thin or not self.is_worth_packing(c):
             if is_thin or not self.lies_along_columns(c):
@@ -312,7 +312,7 @@ class Launcher:
             arranged = Temporary("arranged", c.sum_dtype, windows.arranged_shape(c))
             yield self.finished(windows.arrange(c, arranged), f"pad for {label}")
         scheduled = conv.convolve(c, arranged, out, self.machine, self.place)
-        flops: DimLike = 2
+        flops: DimLike = 2 * c.products
         for extent in (*c.extents, windows.weights_shape(c)[1]):
             flops = flops * extent
         yield self.finished(scheduled, label, flops)
@@ -352,7 +352,7 @@ class Launcher:
 
 def _flops(c: Contraction) -> DimLike:
     """The additions and multiplications of a product."""
-    found: DimLike = 2
+    found: DimLike = 2 * c.products
     for extent in (*c.extents, c.sizes[2]):
         found = found * extent
     return found
