@@ -300,7 +300,7 @@ def fresh_rows(known: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, row in known.items():
         for runtime, found in row.get("fresh", {}).items():
-            if not found:
+            if "import_seconds" not in found:
                 continue
             cold = found.get("cold_create_seconds")
             rows.append(

@@ -109,7 +109,7 @@ _TAPS = {"linear": _linear_taps, "cubic": _cubic_taps}
 @rule("GridSample")
 def grid_sample(k: Lowering, op: Any, x: Source, grid: Source) -> Nest:
     dtype, shape = k.outputs[0]
-    mode = op._mode  # noqa: SLF001
+    mode = op.interpolation
     sizes = x.shape[2:]
     if mode != "nearest" and not dtype.is_floating:
         raise NotLowered(f"GridSample of {dtype} by interpolation")

@@ -174,7 +174,7 @@ def _kind(x: Source) -> Any:
 
 def _forest(op: Any) -> Forest:
     try:
-        found: Forest = op._forest  # noqa: SLF001
+        found: Forest = op.trees
     except SardonyxError as error:
         raise NotLowered(str(error)) from error
     if not len(found.roots):

@@ -72,7 +72,8 @@ class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
         return Fact.tensor(X.dtype, (row_count(self.op_type, X), self.targets))
 
     @cached_property
-    def _forest(self) -> Forest:
+    def trees(self) -> Forest:
+        """The trees as arrays."""
         modes, splits = self.nodes_modes.numpy().reshape(-1), vector(self.nodes_splits)
         weights = vector(self.leaf_weights)
         assert splits is not None
@@ -141,7 +142,7 @@ class TreeEnsemble(Operator, since=5, domain="ai.onnx.ml"):
         return sets, members, np.unique(owner * max(len(members), 1) + place)
 
     def reference(self, X: Array) -> Array:
-        forest = self._forest
+        forest = self.trees
         aggregate = choice(self.op_type, "aggregate_function", self.aggregate_function, AGGREGATES)
         transform = choice(self.op_type, "post_transform", self.post_transform, TRANSFORMS)
         features = feature_rows(self.op_type, X, forest)
@@ -308,7 +309,8 @@ class TreeEnsembleRegressor(_Legacy, since=5, domain="ai.onnx.ml"):
         return Fact.tensor(FLOAT, (row_count(self.op_type, X), self.targets))
 
     @cached_property
-    def _forest(self) -> Forest:
+    def trees(self) -> Forest:
+        """The trees as arrays."""
         return self.forest(
             self.target_treeids,
             self.target_nodeids,
@@ -320,9 +322,9 @@ class TreeEnsembleRegressor(_Legacy, since=5, domain="ai.onnx.ml"):
     def reference(self, X: Array) -> Array:
         aggregate = choice(self.op_type, "aggregate_function", self.aggregate_function, AGGREGATES)
         transform = choice(self.op_type, "post_transform", self.post_transform, TRANSFORMS)
-        features = feature_rows(self.op_type, X, self._forest)
+        features = feature_rows(self.op_type, X, self.trees)
         check_bytes((len(features), self.targets), 8)
-        scores = self._forest.scores(features, self.targets, aggregate)
+        scores = self.trees.scores(features, self.targets, aggregate)
         with np.errstate(all="ignore"):
             return transformed(self.based(scores), transform).astype(np.float32)
 
@@ -368,7 +370,8 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
         return Fact.tensor(dtype, (rows,)), Fact.tensor(FLOAT, (rows, len(labels)))
 
     @cached_property
-    def _forest(self) -> Forest:
+    def trees(self) -> Forest:
+        """The trees as arrays."""
         return self.forest(
             self.class_treeids,
             self.class_nodeids,
@@ -379,10 +382,10 @@ class TreeEnsembleClassifier(_Legacy, since=5, domain="ai.onnx.ml"):
 
     def reference(self, X: Array) -> tuple[Array, Array]:
         transform = choice(self.op_type, "post_transform", self.post_transform, TRANSFORMS)
-        features = feature_rows(self.op_type, X, self._forest)
+        features = feature_rows(self.op_type, X, self.trees)
         count = len(self.labels)
         check_bytes((len(features), count), 8)
-        scores = self._forest.scores(features, count, "SUM")
+        scores = self.trees.scores(features, count, "SUM")
         if count == 2 and len(set(self.class_ids or ())) == 1:
             best, scores = self._binary(scores, transform)
         else:

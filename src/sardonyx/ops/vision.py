@@ -59,7 +59,7 @@ class GridSample(Operator, since=22):
                 f"GridSample: padding_mode {quote(self.padding_mode)}",
                 hint='it is "zeros", "border" or "reflection"',
             )
-        if self._mode not in {"linear", "nearest", "cubic"}:
+        if self.interpolation not in {"linear", "nearest", "cubic"}:
             raise InferenceError(
                 f"GridSample: mode {quote(self.mode)}",
                 hint='it is "linear", "nearest" or "cubic"',
@@ -75,7 +75,8 @@ class GridSample(Operator, since=22):
         return Fact.tensor(X.dtype, (batch, x[1], *g[1:-1]))
 
     @property
-    def _mode(self) -> str:
+    def interpolation(self) -> str:
+        """The mode, under its newest name."""
         return _MODES.get(self.mode, self.mode)
 
     def reference(self, X: Array, grid: Array) -> Array:
@@ -89,13 +90,14 @@ class GridSample(Operator, since=22):
         with np.errstate(all="ignore"):
             places = [self._denormalized(grid, axis, size) for axis, size in enumerate(sizes)]
             flat = X.reshape(*X.shape[:2], -1)
-            if self._mode == "nearest":
+            if self.interpolation == "nearest":
                 return self._nearest(flat, places, sizes).reshape(outputs)
             if X.dtype == object:
                 raise ExecutionError(
                     "GridSample cannot interpolate between strings", hint='use the mode "nearest"'
                 )
-            taps = [(linear_taps if self._mode == "linear" else cubic_taps)(x) for x in places]
+            taps_of = linear_taps if self.interpolation == "linear" else cubic_taps
+            taps = [taps_of(x) for x in places]
             wide = flat.astype(np.float64) if flat.dtype.kind in "iub" else widen(flat)
             result = weighted(wide, sizes, taps, self._mapping(sizes)).reshape(outputs)
             if X.dtype.kind in "iu":

@@ -72,6 +72,8 @@ class Session:
         self._model = model
         if self._compiled is None:
             self._make(clock, compile=compile)
+            self._keep()
+            clock.lap("keep")
         self.timing: dict[str, float] = clock.laps
 
     def _recall(self, model: Model, source: object) -> None:
@@ -85,6 +87,15 @@ class Session:
             )
             if found is not None:
                 self._signature, self._compiled = found
+
+    def _keep(self) -> None:
+        """Keep the program that was made, for sessions to come."""
+        if self._contents is None or self._compiled is None or self._evaluator is None:
+            return
+        from sardonyx.runtime.stored import keep
+
+        constants = self._evaluator.constants
+        keep(self._contents, self._model, self._signature, self._compiled, constants)
 
     def _make(self, clock: _Clock, *, compile: bool) -> None:
         """Check the model, and make what runs it."""
@@ -111,16 +122,6 @@ class Session:
             self._compiled = _compiled(
                 model, evaluator, limits, strict=self._strict, threads=self.threads
             )
-            if self._contents is not None and self._compiled is not None:
-                from sardonyx.runtime.stored import keep
-
-                keep(
-                    self._contents,
-                    self._model,
-                    self._signature,
-                    self._compiled,
-                    evaluator.constants,
-                )
             evaluator.constants.read()
             clock.lap("compile")
         self._evaluator = evaluator
