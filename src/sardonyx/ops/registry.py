@@ -53,8 +53,8 @@ _FAMILIES: Final[dict[str, dict[str, str]]] = {
         "data": "Concat DepthToSpace Slice SpaceToDepth Split Tile",
         "generate": "Constant ConstantOfShape EyeLike Range",
         "image": "ImageDecoder",
-        "indexing": "Compress Gather GatherElements GatherND NonZero OneHot "
-        "ReverseSequence Scatter ScatterElements ScatterND Trilu",
+        "indexing": "Compress Gather GatherElements GatherND NonZero OneHot ReverseSequence Trilu",
+        "scatter": "Scatter ScatterElements ScatterND",
         "padding": "CenterCropPad Pad",
         "sequence": "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt "
         "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap "
