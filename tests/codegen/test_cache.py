@@ -63,6 +63,18 @@ def test_the_oldest_entries_go_first(tmp_path: Path) -> None:
     assert left == {"key3", "key4", "key5"}
 
 
+def test_storing_sweeps_now_and_then(tmp_path: Path) -> None:
+    for number in range(3):
+        ObjectCache(tmp_path, max_bytes=0).put(f"key{number}", CODE)
+    assert len(list(tmp_path.iterdir())) == 3
+    ObjectCache(tmp_path, max_bytes=0).put("00" * 32, CODE)
+    assert not list(tmp_path.iterdir())
+    often = ObjectCache(tmp_path, max_bytes=0)
+    for number in range(64):
+        often.put(f"key{number}", CODE)
+    assert not list(tmp_path.iterdir())
+
+
 def _write_often(folder: Path, number: int) -> None:
     mine = ObjectCache(folder)
     deadline = time.monotonic() + 0.5
