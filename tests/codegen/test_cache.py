@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import time
@@ -14,7 +15,7 @@ from sardonyx.codegen import cache as caching
 from sardonyx.codegen.cache import ObjectCache, default_cache
 
 CODE = bytes(range(256)) * 8
-KEY = "k" * 64
+KEY = "c" * 64
 
 
 @pytest.fixture
@@ -26,11 +27,11 @@ def stored(tmp_path: Path) -> ObjectCache:
 
 def test_what_was_stored_comes_back(stored: ObjectCache) -> None:
     assert stored.get(KEY) == CODE
-    assert stored.get("other") is None
+    assert stored.get("0" * 64) is None
 
 
 def test_every_changed_byte_is_noticed(stored: ObjectCache) -> None:
-    path = stored.folder / KEY
+    path = stored.path(KEY)
     whole = path.read_bytes()
     for position in range(0, len(whole), 37):
         damaged = bytearray(whole)
@@ -41,7 +42,7 @@ def test_every_changed_byte_is_noticed(stored: ObjectCache) -> None:
 
 
 def test_every_shorter_file_is_noticed(stored: ObjectCache) -> None:
-    path = stored.folder / KEY
+    path = stored.path(KEY)
     whole = path.read_bytes()
     for length in range(0, len(whole), 61):
         path.write_bytes(whole[:length])
@@ -49,30 +50,51 @@ def test_every_shorter_file_is_noticed(stored: ObjectCache) -> None:
 
 
 def test_an_entry_under_another_key_is_refused(stored: ObjectCache) -> None:
-    (stored.folder / "x").write_bytes((stored.folder / KEY).read_bytes())
-    assert stored.get("x") is None
+    other = "c0" * 32
+    stored.path(other).write_bytes(stored.path(KEY).read_bytes())
+    assert stored.get(other) is None
 
 
-def test_the_oldest_entries_go_first(tmp_path: Path) -> None:
-    bounded = ObjectCache(tmp_path, max_bytes=3 * (len(CODE) + 200))
-    for number in range(6):
-        bounded.put(f"key{number}", CODE)
-        os.utime(tmp_path / f"key{number}", (number, number))
-    bounded.sweep()
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"key3", "key4", "key5"}
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*/*"))
+
+
+def test_the_oldest_entries_of_a_folder_go_first(tmp_path: Path) -> None:
+    bounded = ObjectCache(tmp_path, max_bytes=16 * 3 * (len(CODE) + 200))
+    for share in "ab":
+        for number in range(6):
+            key = f"{share}fff{number}"
+            bounded.put(key, CODE)
+            os.utime(bounded.path(key), (number, number))
+    bounded.sweep(tmp_path / "a")
+    left = [f"afff{number}" for number in (3, 4, 5)]
+    assert names(tmp_path) == left + [f"bfff{number}" for number in range(6)]
 
 
 def test_storing_sweeps_now_and_then(tmp_path: Path) -> None:
-    for number in range(3):
-        ObjectCache(tmp_path, max_bytes=0).put(f"key{number}", CODE)
-    assert len(list(tmp_path.iterdir())) == 3
-    ObjectCache(tmp_path, max_bytes=0).put("00" * 32, CODE)
-    assert not list(tmp_path.iterdir())
-    often = ObjectCache(tmp_path, max_bytes=0)
-    for number in range(64):
-        often.put(f"key{number}", CODE)
-    assert not list(tmp_path.iterdir())
+    bound = 2000  # entries; between two sweeps of a folder come 64 new ones to it, on average
+    cache = ObjectCache(tmp_path, max_bytes=bound * (len(CODE) + 115))
+    for number in range(3 * bound):
+        cache.put(hashlib.sha256(str(number).encode()).hexdigest(), CODE)
+    assert 0.9 * bound < len(names(tmp_path)) < 2 * bound
+
+
+def test_a_sweep_looks_at_a_sixteenth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ObjectCache(tmp_path)
+    for number in range(800):
+        cache.put(hashlib.sha256(str(number).encode()).hexdigest(), CODE)
+    looked = []
+    scan = os.scandir
+
+    def scandir(folder: Path) -> object:
+        looked.append(len(list(folder.iterdir())))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for number in range(800, 1600):
+        cache.put(hashlib.sha256(str(number).encode()).hexdigest(), CODE)
+    assert 3 < len(looked) < 40
+    assert max(looked) < 200
 
 
 def _write_often(folder: Path, number: int) -> None:
@@ -94,7 +116,7 @@ def test_processes_share_a_folder(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert [path.name for path in tmp_path.iterdir()] == [KEY]
+    assert names(tmp_path) == [KEY]
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX modes")

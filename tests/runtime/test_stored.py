@@ -186,7 +186,7 @@ def test_damaged_entries_count_as_absent(tmp_path: Path, cache: Path) -> None:
     path = block(tmp_path / "m.onnx")
     x = random(3, 32)
     wanted = Session(path).run(None, {"x": x})
-    for entry in cache.iterdir():
+    for entry in cache.glob("*/*"):
         content = bytearray(entry.read_bytes())
         content[len(content) // 2] ^= 1
         entry.write_bytes(content)

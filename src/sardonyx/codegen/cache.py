@@ -7,7 +7,9 @@ digest of the code: one that is cut short, changed or misplaced counts as absent
 through a temporary file and a rename, so processes may share the folder.
 
 `SARDONYX_CACHE` names another folder, or is ``off``. `SARDONYX_CACHE_BYTES` bounds its size,
-512 MiB unless set; the entries that were used longest ago go first.
+512 MiB unless set; the entries that were used longest ago go first. Entries are spread over
+sixteen folders by their keys, which are digests: each has a sixteenth of the bound, and is swept
+alone, one store in 64, so that storing never waits for a look at the whole cache.
 """
 
 from __future__ import annotations
@@ -29,20 +31,23 @@ __all__ = ["ObjectCache", "default_cache", "key_of"]
 
 _MAGIC: Final = b"sardonyx object 1\n"
 _DEFAULT_BYTES: Final = 512 << 20
-_SWEEP_EVERY: Final = 64
+_SHARES: Final = 16
 
 
 class ObjectCache:
-    """Object files by key in `folder`, at most `max_bytes` of them."""
+    """Object files by key, a digest in hexadecimal, in `folder`; about `max_bytes` of them."""
 
     def __init__(self, folder: Path, max_bytes: int = _DEFAULT_BYTES) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
-        self._stored = 0
+
+    def path(self, key: str) -> Path:
+        """Where the entry of `key` lies."""
+        return self.folder / key[0] / key
 
     def get(self, key: str) -> bytes | None:
         """The object code stored under `key`, or None."""
-        path = self.folder / key
+        path = self.path(key)
         try:
             data = path.read_bytes()
         except OSError:
@@ -59,38 +64,39 @@ class ObjectCache:
     def put(self, key: str, code: bytes) -> None:
         """Store `code`; a folder that is full or cannot be written to is no error."""
         data = _MAGIC + key.encode() + b"\n" + hashlib.sha256(code).digest() + code
+        path = self.path(key)
         try:
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
-                Path(name).replace(self.folder / key)
+                Path(name).replace(path)
             except OSError:
                 with suppress(OSError):
                     Path(name).unlink()
                 raise
         except OSError:
             return
-        # one key in 256 sweeps too, for the sake of processes that store little
-        self._stored += 1
-        if self._stored % _SWEEP_EVERY == 0 or key.startswith("00"):
-            self.sweep()
+        # one key in 64, so that processes that store little take their part in it
+        if key[1:3] < "04":
+            self.sweep(path.parent)
 
-    def sweep(self) -> None:
-        """Remove the entries used longest ago until the rest fits."""
+    def sweep(self, share: Path) -> None:
+        """Remove what was used longest ago in one of the folders, until the rest of it fits."""
         entries = []
-        with suppress(OSError):
-            for path in self.folder.iterdir():
+        with suppress(OSError), os.scandir(share) as listed:
+            for entry in listed:
                 with suppress(OSError):
-                    known = path.stat()
-                    entries.append((known.st_mtime, known.st_size, path))
+                    known = entry.stat(follow_symlinks=False)
+                    entries.append((known.st_mtime, known.st_size, entry.path))
         entries.sort(reverse=True)
         total = 0
         for _, size, path in entries:
             total += size
-            if total > self.max_bytes:
+            if total > self.max_bytes // _SHARES:
                 with suppress(OSError):
-                    path.unlink()
+                    os.unlink(path)  # noqa: PTH108 - thousands of them
 
 
 def key_of(kind: str, *names: str) -> str:
