@@ -8,7 +8,7 @@ apart into panels, blocks of rows and batches.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sardonyx.dtypes import INT64
 from sardonyx.loops.expr import (
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from sardonyx.loops.nest import Contraction
 
 __all__ = ["Digits", "Tile", "Tiles", "batch_of_b", "block_rows", "tile_of"]
+
+_UNROLLED: Final = 4
+"""Steps of K in one trip. What a trip does besides multiplying costs a core of one's own nothing,
+and a tenth of the speed where two hardware threads share its decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,34 +191,27 @@ class Tiles:
         body: list[Stmt] = [Local(sums, c.sum_dtype, (steps * rows * columns,))]
         each = ((part, steps), (row, rows))
         body += _nested(each, column, columns, (Store(sums, (place,), const(0, c.sum_dtype)),))
-        if steps == 1:
-            body.append(
-                For(c.k, index(self.k), self.multiply(sums, first_row, rows, index(0), c.k, suffix))
-            )
-        else:
-            body += self.in_steps(sums, first_row, rows, steps, suffix)
-            for number in range(1, steps):
-                here = linear((row, columns), (column, 1))
-                other = linear((here, 1), (number * rows * columns, 1))
-                total = apply(
-                    "add", Load(sums, [here], c.sum_dtype), Load(sums, [other], c.sum_dtype)
-                )
-                body += _nested(((row, rows),), column, columns, (Store(sums, (here,), total),))
+        body += self.in_steps(sums, first_row, rows, steps, suffix)
+        for number in range(1, steps):
+            here = linear((row, columns), (column, 1))
+            other = linear((here, 1), (number * rows * columns, 1))
+            total = apply("add", Load(sums, [here], c.sum_dtype), Load(sums, [other], c.sum_dtype))
+            body += _nested(((row, rows),), column, columns, (Store(sums, (here,), total),))
         body += self.store(sums, first_row, rows, suffix)
         return tuple(body)
 
     def in_steps(self, sums: str, first_row: Expr, rows: int, steps: int, suffix: str) -> Block:
-        """The loop over K with `steps` of its steps side by side, then the rest one by one."""
-        outer, part, rest = Axis(f"outer{suffix}"), Axis(f"step{suffix}"), Axis(f"last{suffix}")
-        whole = index(self.k // steps)
-        depth = linear((outer, steps), (part, 1))
+        """The loop over K, `steps` of its steps side by side and a few in a trip, then the rest."""
+        outer, turn = Axis(f"outer{suffix}"), Axis(f"turn{suffix}")
+        part, rest = Axis(f"step{suffix}"), Axis(f"last{suffix}")
+        turns = max(_UNROLLED // steps, 1)
+        trip = turns * steps
+        depth = linear((outer, trip), (turn, steps), (part, 1))
         side = self.multiply(sums, first_row, rows, index(part), depth, suffix)
-        after = linear((self.k // steps * steps, 1), (rest, 1))
+        after = linear((self.k // trip * trip, 1), (rest, 1))
         ending = self.multiply(sums, first_row, rows, index(0), after, f"{suffix}.last")
-        return (
-            For(outer, whole, (For(part, index(steps), side, "unroll"),)),
-            For(rest, index(self.k % steps), ending),
-        )
+        each = (For(turn, index(turns), (For(part, index(steps), side, "unroll"),), "unroll"),)
+        return For(outer, index(self.k // trip), each), For(rest, index(self.k % trip), ending)
 
     def multiply(
         self, sums: str, first_row: Expr, rows: int, part: Expr, depth: Expr, suffix: str
