@@ -180,9 +180,10 @@ def test_a_product_keeps_its_sums_in_registers(name: str, elsewhere: Any) -> Non
     text = assembly(emit_module([product.kernel], machine), machine)
     loops = list(innermost(text))
     busiest = max(loops, key=lambda loop: sum(multiplies(line, machine) for line in loop))
-    assert sum(multiplies(line, machine) for line in busiest) == 2 * tile_rows
+    steps = 1 if name == "x86-64" else 4
+    assert sum(multiplies(line, machine) for line in busiest) == steps * 2 * tile_rows
     assert not [line for line in busiest if re.search(r"%rsp|\bsp\b", line)]
-    assert len(busiest) <= 8 * tile_rows
+    assert len(busiest) <= steps * 8 * tile_rows
     assert called(text) <= OUTSIDE
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sardonyx.codegen import scalars
 from sardonyx.codegen.instructions import alignment
-from sardonyx.codegen.loops import Loops
+from sardonyx.codegen.loops import Loops, widest
 from sardonyx.codegen.scalars import element_type, llvm_type
 from sardonyx.loops.check import check_kernel
 from sardonyx.loops.kernel import (
@@ -25,6 +25,7 @@ from sardonyx.loops.kernel import (
     Kernel,
     Let,
     Local,
+    Prefetch,
     Store,
     Var,
     is_on_stack,
@@ -42,6 +43,9 @@ __all__ = ["SIGNATURE", "emit_kernel", "emit_module"]
 SIGNATURE = "ptr %args, ptr %table, i64 %begin, i64 %end, ptr %scratch, ptr %status"
 _STREAMED = "!0"
 _STREAMED_BYTES = 16
+_PREFETCH = "@llvm.prefetch.p0"
+_LINE = 64
+"""Bytes of a line of the cache."""
 SCRATCH_ALIGNMENT = 64
 
 
@@ -120,7 +124,7 @@ class _Writer(Loops):
 
     def block(self, block: Block, *, outermost: bool = False) -> None:
         for stmt in block:
-            self.memo = dict(self.carried)
+            self.memo = {}
             if isinstance(stmt, For):
                 self.loop(stmt, outermost=outermost and stmt.mode == "parallel")
             elif isinstance(stmt, Var):
@@ -136,6 +140,8 @@ class _Writer(Loops):
                 self.local(stmt)
             elif isinstance(stmt, Store):
                 self.store(stmt)
+            elif isinstance(stmt, Prefetch):
+                self.prefetch(stmt)
             else:
                 self.branch(stmt)
 
@@ -174,21 +180,41 @@ class _Writer(Loops):
         rounded = self.emit(f"and i64 {padded}, {-SCRATCH_ALIGNMENT}")
         self.scratch = self.emit(f"add i64 {self.scratch}, {rounded}")
 
-    def stream(self, value: str, address: str, nbytes: int, plain: str) -> None:
-        """Store a vector past the caches, if `address` is a multiple of its size."""
-        self.declared[_STREAMED] = f"{_STREAMED} = !{{i32 1}}"
-        number = self.emit(f"ptrtoint ptr {address} to i64")
-        left = self.emit(f"and i64 {number}, {nbytes - 1}")
-        condition = self.emit(f"icmp eq i64 {left}, 0")
-        whole, part, done = (self.new_label(hint) for hint in ("whole", "part", "done"))
-        self.do(f"br i1 {condition}, label %{whole}, label %{part}")
-        self.place(whole)
-        self.do(f"store {value}, ptr {address}, align {nbytes}, !nontemporal {_STREAMED}")
-        self.do(f"br label %{done}")
-        self.place(part)
-        self.do(plain)
-        self.do(f"br label %{done}")
-        self.place(done)
+    def streams(self, stmt: For, first: str) -> list[str]:
+        found = []
+        for inner in stmt.body:
+            if not (isinstance(inner, Store) and inner.is_streamed):
+                continue
+            nbytes = max(inner.value.dtype.bits // 8, 1)
+            self.axes[stmt.axis] = first
+            self.vector, self.lanes = stmt.axis, self.machine.lanes(widest(stmt))
+            self.variance = {}
+            (offset,) = inner.indices
+            size = self.lanes * nbytes
+            if size >= _STREAMED_BYTES and self.stride(offset) == 1:
+                kind, pointer = element_type(inner.value.dtype), self.pointers[inner.buffer]
+                place = self.first_lane(offset)
+                address = self.emit(f"getelementptr {kind}, ptr {pointer}, i64 {place}")
+                number = self.emit(f"ptrtoint ptr {address} to i64")
+                left = self.emit(f"and i64 {number}, {size - 1}")
+                found.append(self.emit(f"icmp eq i64 {left}, 0"))
+            self.vector, self.lanes = None, 1
+            del self.axes[stmt.axis]
+            self.memo = {}
+        return found
+
+    def prefetch(self, stmt: Prefetch) -> None:
+        """Ask for a line of the cache, once for the vectors of a trip that lie in it."""
+        (offset,) = stmt.indices
+        dtype = next(p.dtype for p in self.kernel.params if p.name == stmt.buffer)
+        nbytes = self.lanes * max(dtype.bits // 8, 1)
+        if self.vector is None or self.lanes == 1 or self.copy * nbytes % _LINE:
+            return
+        self.declared[_PREFETCH] = f"declare void {_PREFETCH}(ptr, i32, i32, i32)"
+        kind, pointer = element_type(dtype), self.pointers[stmt.buffer]
+        place = self.first_lane(offset)
+        address = self.emit(f"getelementptr {kind}, ptr {pointer}, i64 {place}")
+        self.do(f"call void {_PREFETCH}(ptr {address}, i32 0, i32 2, i32 1)")
 
     def branch(self, stmt: If) -> None:
         condition = self.scalar(stmt.condition)
@@ -217,12 +243,13 @@ class _Writer(Loops):
                 f"getelementptr {kind}, ptr {pointer}, i64 {self.first_lane(offset)}"
             )
             wide = f"<{self.lanes} x {kind}>"
-            plain = f"store {wide} {value}, ptr {address}, align {alignment(dtype)}"
             nbytes = self.lanes * max(dtype.bits // 8, 1)
-            if stmt.is_streamed and self.is_light and nbytes >= _STREAMED_BYTES:
-                self.stream(f"{wide} {value}", address, nbytes, plain)
+            if stmt.is_streamed and self.is_streaming and nbytes >= _STREAMED_BYTES:
+                self.declared[_STREAMED] = f"{_STREAMED} = !{{i32 1}}"
+                past = f"align {nbytes}, !nontemporal {_STREAMED}"
+                self.do(f"store {wide} {value}, ptr {address}, {past}")
             else:
-                self.do(plain)
+                self.do(f"store {wide} {value}, ptr {address}, align {alignment(dtype)}")
             return
         for lane, position in enumerate(self.each_lane(offset)):
             item = self.emit(f"extractelement <{self.lanes} x {kind}> {value}, i64 {lane}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sardonyx.codegen import scalars
-from sardonyx.codegen.pipelining import halfway
 from sardonyx.codegen.scalars import llvm_type, number
 from sardonyx.codegen.values import Values
 from sardonyx.dtypes import BOOL
@@ -16,6 +15,7 @@ from sardonyx.loops.kernel import (
     Accumulate,
     For,
     Let,
+    Prefetch,
     Store,
     Var,
     expressions,
@@ -31,23 +31,27 @@ if TYPE_CHECKING:
     from sardonyx.loops.kernel import Block, Kernel, Stmt
     from sardonyx.loops.machine import Machine
 
-__all__ = ["Loops"]
+__all__ = ["Loops", "widest"]
+
+_SHORT: Final = 24
+"""Expressions of a body that is so small that many copies pay."""
+_LONG: Final = 200
 
 
 class Loops(Values):
     """Writes loops around the statements that `block` writes.
 
-    `partial` has, for what a vector loop accumulates, the address of a vector of partial results,
-    `carried` what an earlier step computed of a vector; `scratch` is how much of the scratch memory
-    is taken. In a vector loop that `is_light` memory is what takes time.
+    `partial` has, for what a vector loop accumulates, the address of a vector of partial results;
+    `scratch` is how much of the scratch memory is taken. A vector loop `is_streaming` where what is
+    to go past the caches may, and `copy` is the number of the vector among those of one trip.
     """
 
     def __init__(self, kernel: Kernel, machine: Machine, declared: dict[str, str]) -> None:
         super().__init__(kernel, machine, declared)
         self.partial: dict[str, str] = {}
-        self.carried: dict[Expr, str] = {}
         self.scratch = "0"
-        self.is_light = False
+        self.is_streaming = False
+        self.copy = 0
 
     @abstractmethod
     def block(self, block: Block, *, outermost: bool = False) -> None:
@@ -100,7 +104,7 @@ class Loops(Values):
         if first == "0" and last.lstrip("-").isdigit():
             if int(last) > 0:
                 self.hoist(stmt)
-                self.fixed_vector_loop(stmt, int(last))
+                self.streaming(stmt, first, lambda: self.fixed_vector_loop(stmt, int(last)))
                 self.hoisted.pop()
             return
         some, none = self.new_label("some"), self.new_label("none")
@@ -108,34 +112,53 @@ class Loops(Values):
         self.do(f"br i1 {test}, label %{some}, label %{none}")
         self.place(some)
         self.hoist(stmt)
-        self.open_vector_loop(stmt, first, last)
+        self.streaming(stmt, first, lambda: self.open_vector_loop(stmt, first, last))
         self.hoisted.pop()
         self.do(f"br label %{none}")
         self.place(none)
 
+    def streaming(self, stmt: For, first: str, write: Callable[[], None]) -> None:
+        """Write the loop, once more for vectors that begin at multiples of their size.
+
+        Only those can be stored past the caches.
+        """
+        starts = [] if self.copies(stmt) == 1 else self.streams(stmt, first)
+        if not starts:
+            write()
+            return
+        aligned = starts[0]
+        for start in starts[1:]:
+            aligned = self.emit(f"and i1 {aligned}, {start}")
+        whole, part, done = (self.new_label(hint) for hint in ("whole", "part", "done"))
+        self.do(f"br i1 {aligned}, label %{whole}, label %{part}")
+        for label in (whole, part):
+            self.place(label)
+            self.is_streaming = label is whole
+            with self.inside():
+                write()
+            self.do(f"br label %{done}")
+        self.is_streaming = False
+        self.place(done)
+
+    @abstractmethod
+    def streams(self, stmt: For, first: str) -> list[str]:
+        """Whether the vectors of each store that is to be streamed begin where they may.
+
+        `first` is where the loop begins.
+        """
+
     def open_vector_loop(self, stmt: For, first: str, last: str) -> None:
         """Write a vector loop of any length."""
-        lanes = self.machine.lanes(_widest(stmt))
+        lanes = self.machine.lanes(widest(stmt))
         accumulated = _accumulated(stmt)
         unroll = self.copies(stmt)
-        shared = halfway(stmt) if unroll == 1 else ()
         partials = self.start_partials(accumulated, lanes, unroll)
 
         def body(copies: int) -> None:
             for copy in range(copies):
                 self.vector_body(stmt, lanes, copy, partials)
 
-        if shared:
-            rest = self.end_of_main(first, last, lanes)
-            some, none = self.new_label("some"), self.new_label("none")
-            test = self.emit(f"icmp slt i64 {first}, {rest}")
-            self.do(f"br i1 {test}, label %{some}, label %{none}")
-            self.place(some)
-            self.pipelined(stmt, first, rest, lanes, partials, shared)
-            self.do(f"br label %{none}")
-            self.place(none)
-        else:
-            rest = self.main_loop(stmt, first, last, lanes * unroll, lambda: body(unroll))
+        rest = self.main_loop(stmt, first, last, lanes * unroll, lambda: body(unroll))
         if unroll > 1:
             rest = self.main_loop(stmt, rest, last, lanes, lambda: body(1))
         self.finish_partials(accumulated, partials, lanes)
@@ -143,8 +166,15 @@ class Loops(Values):
             self.counted(stmt, rest, last, 1, lambda: self.block(stmt.body))
 
     def copies(self, stmt: For) -> int:
-        """How many vectors are in flight."""
-        return self.machine.interleave if _is_light(stmt) else 1
+        """How many vectors one trip takes.
+
+        Two fill a line of the cache; more of a long body, or two with sums, lack registers.
+        """
+        length = sum(1 for _ in walk(*(expr for s in stmt.body for expr in _values(s))))
+        if length < _SHORT:
+            return self.machine.interleave
+        is_plain = all(isinstance(s, (Let, Store, Prefetch)) for s in stmt.body)
+        return 2 if is_plain and length < _LONG else 1
 
     def main_loop(
         self, stmt: For, first: str, last: str, span: int, body: Callable[[], None]
@@ -158,67 +188,9 @@ class Loops(Values):
         rest = self.emit(f"srem i64 {count}, {span}")
         return self.emit(f"sub i64 {last}, {rest}")
 
-    def pipelined(
-        self, stmt: For, first: str, end: str, lanes: int, partials: list[dict[str, str]],
-        shared: tuple[Expr, ...],
-    ) -> None:  # fmt: skip
-        """The steps of a vector each from `first` to `end`, at least one, in halves.
-
-        A step finishes its vector, of which the step before computed what is `shared`.
-        """
-        kinds = [llvm_type(part.dtype, lanes) for part in shared]
-        before = self.begin_vector(stmt, first, lanes, shared)
-        head, inside, done = (self.new_label(hint) for hint in ("head", "body", "done"))
-        entry = self.label
-        limit = self.emit(f"sub i64 {end}, {lanes}")
-        self.do(f"br label %{head}")
-        self.place(head)
-        self.count += 1
-        axis, following = f"%i{self.count}", f"%n{self.count}"
-        carried = [f"%c{self.count}.{number_}" for number_ in range(len(shared))]
-        phi = len(self.lines)
-        self.lines += [""] * (1 + len(shared))
-        test = self.emit(f"icmp slt i64 {axis}, {limit}")
-        self.do(f"br i1 {test}, label %{inside}, label %{done}")
-        self.carried = dict(zip(shared, carried, strict=True))
-        self.axes[stmt.axis] = axis
-        self.place(inside)
-        self.vector_body(stmt, lanes, 0, partials)
-        kept, self.carried = self.carried, {}
-        self.do(f"{following} = add nsw i64 {axis}, {lanes}")
-        after = self.begin_vector(stmt, following, lanes, shared)
-        self.lines[phi] = (
-            f"  {axis} = phi i64 [ {first}, %{entry} ], [ {following}, %{self.label} ]"
-        )
-        for place, kind in enumerate(kinds):
-            self.lines[phi + 1 + place] = (
-                f"  {carried[place]} = phi {kind} "
-                f"[ {before[place]}, %{entry} ], [ {after[place]}, %{self.label} ]"
-            )
-        self.do(f"br label %{head}")
-        self.place(done)
-        self.carried = kept
-        self.axes[stmt.axis] = axis
-        self.vector_body(stmt, lanes, 0, partials)
-        self.carried = {}
-        del self.axes[stmt.axis]
-
-    def begin_vector(
-        self, stmt: For, start: str, lanes: int, shared: tuple[Expr, ...]
-    ) -> list[str]:
-        """The values of `shared` for the vector that begins at `start`."""
-        self.axes[stmt.axis] = start
-        self.vector, self.lanes = stmt.axis, lanes
-        self.variance = {}
-        self.memo = {}
-        found = [self.vectored(part) for part in shared]
-        self.vector, self.lanes = None, 1
-        self.memo = {}
-        return found
-
     def fixed_vector_loop(self, stmt: For, extent: int) -> None:
         """Write a vector loop of a constant length: a short one without a loop."""
-        lanes = self.machine.lanes(_widest(stmt))
+        lanes = self.machine.lanes(widest(stmt))
         accumulated = _accumulated(stmt)
         while lanes > 1 and extent < lanes:
             lanes //= 2
@@ -227,7 +199,7 @@ class Loops(Values):
             partials = self.start_partials(accumulated, lanes, min(copies, self.machine.interleave))
             for copy in range(copies):
                 self.axes[stmt.axis] = copy * lanes
-                self.vector_body(stmt, lanes, 0, partials[copy % len(partials) :])
+                self.vector_body(stmt, lanes, 0, partials[copy % len(partials) :], copy)
             self.finish_partials(accumulated, partials, lanes)
             done = copies * lanes
         elif lanes > 1:
@@ -241,11 +213,7 @@ class Loops(Values):
             span = lanes * copies
             middle = extent - extent % span
             done = extent - extent % lanes
-            shared = halfway(stmt) if copies == 1 else ()
-            if shared:
-                self.pipelined(stmt, "0", str(middle), lanes, partials, shared)
-            else:
-                self.counted(stmt, "0", str(middle), span, lambda: body(copies))
+            self.counted(stmt, "0", str(middle), span, lambda: body(copies))
             if done > middle:
                 self.counted(stmt, str(middle), str(done), lanes, lambda: body(1))
             self.finish_partials(accumulated, partials, lanes)
@@ -256,19 +224,23 @@ class Loops(Values):
                 self.counted(stmt, str(done), str(extent), 1, lambda: self.block(stmt.body))
         self.axes.pop(stmt.axis, None)
 
-    def vector_body(self, stmt: For, lanes: int, copy: int, partials: list[dict[str, str]]) -> None:
-        """Write the statements for one vector of steps, the one numbered `copy` of the loop."""
+    def vector_body(
+        self, stmt: For, lanes: int, copy: int, partials: list[dict[str, str]], done: int = 0
+    ) -> None:
+        """Write the statements for one vector of steps, the one numbered `copy` of the trip.
+
+        `done` vectors were written before the trip.
+        """
         base = self.axes[stmt.axis]
         if copy:
             self.axes[stmt.axis] = self.emit(f"add nsw i64 {base}, {copy * lanes}")
-        self.vector, self.lanes = stmt.axis, lanes
-        self.is_light = self.copies(stmt) > 1
+        self.vector, self.lanes, self.copy = stmt.axis, lanes, done + copy
         self.variance = {}
         self.partial = partials[copy] if partials else {}
         kept = dict(self.lets)
         self.block(stmt.body)
         self.lets = kept
-        self.vector, self.lanes, self.is_light = None, 1, False
+        self.vector, self.lanes = None, 1
         self.memo = {}
         self.axes[stmt.axis] = base
 
@@ -404,7 +376,7 @@ def _may_fault(expr: Expr) -> bool:
     return isinstance(expr, Load) or (isinstance(expr, Apply) and expr.op == "index")
 
 
-def _widest(stmt: For) -> int:
+def widest(stmt: For) -> int:
     """Bits of the widest element that the loop computes with, indices aside."""
     found = 8
     seen: set[Expr] = set()
@@ -422,8 +394,3 @@ def _widest(stmt: For) -> int:
 
 def _values(stmt: Stmt) -> tuple[Expr, ...]:
     return (stmt.value,) if isinstance(stmt, (Store, Accumulate, Let)) else ()
-
-
-def _is_light(stmt: For) -> bool:
-    """Whether the body is so small that more copies pay."""
-    return sum(1 for _ in walk(*(e for s in stmt.body for e in _values(s)))) < 24

@@ -179,7 +179,7 @@ def panels_of_block(c: Convolution, machine: Machine) -> int:
     """How many panels of pixels one step takes, so that their lines stay in the cache."""
     length = weights_shape(c)[1]
     known = length if isinstance(length, int) else 1024
-    columns = tile_of(machine, c.sum_dtype.bits).columns
+    columns = tile_of(machine, c.sum_dtype).columns
     fitting = machine.l2 // 2 // max(known * c.sum_dtype.bits // 8, 1)
     return max(min(fitting, _MOST_PIXELS) // columns, 1)
 
@@ -194,7 +194,7 @@ class _Product:
 
     def scheduled(self) -> Scheduled:
         c = self.c
-        tile = tile_of(self.machine, c.sum_dtype.bits, c.grow)
+        tile = tile_of(self.machine, c.sum_dtype, c.grow)
         pixels = product([maximum(extent, 0) for extent in c.extents[2:]])
         rows: DimLike = c.extents[1] // c.group
         length = weights_shape(c)[1]

@@ -241,7 +241,7 @@ def direct(c: Contraction, out: Hashable, tile: Tile) -> Scheduled:
         done = whole * tile.columns
     while done < n:
         width = 1 << (n - done).bit_length() - 1
-        narrow = Tile(tile.rows, width)
+        narrow = replace(tile, columns=width)
         tiles = Tiles(c, None, out, narrow, names, index(0), f"from{done}.")
         tiles.first_column = index(done)
         body += tiles.row_tiles(index(0), index(m))

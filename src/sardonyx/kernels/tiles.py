@@ -29,34 +29,39 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from sardonyx.dims import DimLike
+    from sardonyx.dtypes import DType
     from sardonyx.loops.kernel import Block, Stmt
     from sardonyx.loops.machine import Machine
     from sardonyx.loops.nest import Contraction
 
 __all__ = ["Digits", "Tile", "Tiles", "batch_of_b", "block_rows", "tile_of"]
 
-_UNROLLED: Final = 4
-"""Steps of K in one trip. What a trip does besides multiplying costs a core of one's own nothing,
-and a tenth of the speed where two hardware threads share its decoder."""
+_STEPS: Final = 4
+"""What a trip of a loop does besides multiplying costs a core of one's own nothing, and a tenth of
+the speed where two hardware threads share its decoder: so it takes a few steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Rows and columns whose sums are held in registers."""
+    """Rows and columns whose sums are held in registers, and the steps of K in a trip."""
 
     rows: int
     columns: int
+    steps: int = 1
 
 
-def tile_of(machine: Machine, bits: int, grow: str = "fma") -> Tile:
-    """The greatest tile of two vectors' width whose sums, panel and broadcast fit.
+def tile_of(machine: Machine, dtype: DType, grow: str = "fma") -> Tile:
+    """The greatest tile of two vectors' width whose sums of `dtype`, panel and broadcast fit.
 
-    Where no instruction multiplies pairs, the halves of the panel and of the broadcast do.
+    Where no instruction multiplies pairs, the halves of the panel and of the broadcast do. Several
+    steps leave no register for products that one instruction does not add to the sums.
     """
     rows = 12 if machine.registers >= 32 else 6
     if grow == "dot2" and not machine.pairs:
         rows = rows * 2 // 3
-    return Tile(rows, 2 * machine.lanes(bits))
+    has_fma = machine.vector_bits > 128 or machine.registers >= 32
+    is_one = grow == "fma" and dtype.is_floating and has_fma
+    return Tile(rows, 2 * machine.lanes(dtype.bits), _STEPS if is_one else 1)
 
 
 def batch_of_b(c: Contraction) -> list[tuple[Axis, DimLike]]:
@@ -204,7 +209,7 @@ class Tiles:
         """The loop over K, `steps` of its steps side by side and a few in a trip, then the rest."""
         outer, turn = Axis(f"outer{suffix}"), Axis(f"turn{suffix}")
         part, rest = Axis(f"step{suffix}"), Axis(f"last{suffix}")
-        turns = max(_UNROLLED // steps, 1)
+        turns = max(self.tile.steps // steps, 1)
         trip = turns * steps
         depth = linear((outer, trip), (turn, steps), (part, 1))
         side = self.multiply(sums, first_row, rows, index(part), depth, suffix)

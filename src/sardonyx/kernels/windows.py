@@ -118,7 +118,7 @@ def pack(c: Convolution, machine: Machine) -> Nest:
     """The weights as panels of a tile's channels, those past a group's end 0."""
     channels, length = weights_shape(c)
     count = channels // c.group
-    rows = tile_of(machine, c.sum_dtype.bits, c.grow).rows
+    rows = tile_of(machine, c.sum_dtype, c.grow).rows
     panels = ceil_div(count, rows)
     group, panel, row = Axis("group"), Axis("panel"), Axis("row")
     number = linear((panel, rows), (row, 1))

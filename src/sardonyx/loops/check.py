@@ -31,6 +31,7 @@ from sardonyx.loops.kernel import (
     If,
     Let,
     Local,
+    Prefetch,
     Store,
     Var,
     expressions,
@@ -144,6 +145,9 @@ class _Checker:
                 self.local(stmt)
             elif isinstance(stmt, Accumulate):
                 self.accumulate(stmt)
+            elif isinstance(stmt, Prefetch):
+                self.require(self.vector is not None, "a hint is outside of a vector loop")
+                self.buffer(stmt.buffer, stmt.indices)
             else:
                 self.store(stmt)
 

@@ -101,7 +101,6 @@ class _Interpreter:
                 new = (self.names[ref], self.value(stmt.value))
                 with np.errstate(all="ignore"):
                     self.names[ref] = scalars.evaluate(stmt.op, ref.dtype, *map(np.asarray, new))
-            else:
-                assert isinstance(stmt, Store)
+            elif isinstance(stmt, Store):
                 where = tuple(int(self.value(position)) for position in stmt.indices)
                 self.buffers[stmt.buffer][where] = self.value(stmt.value)

@@ -8,6 +8,7 @@
     Let(name, value)                     names a value for the rest of the block
     Local(name, dtype, shape)            a scratch buffer; of constant size unless `rows` says
     Store(buffer, indices, value)        writes one element
+    Prefetch(buffer, indices)            asks for what will be read before long
     If(condition, then, otherwise)
 
 A `Kernel` is a name, its parameters and its body. Its outermost loop may be parallel: then a call
@@ -37,6 +38,7 @@ __all__ = [
     "Let",
     "Local",
     "Param",
+    "Prefetch",
     "Scheduled",
     "Stmt",
     "Store",
@@ -123,6 +125,17 @@ class Store:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Prefetch:
+    """A hint, in a vector loop: the cache lines around ``buffer[indices]`` will be read soon.
+
+    The place may be past the end of the buffer. Nothing is computed.
+    """
+
+    buffer: Hashable
+    indices: tuple[Linear, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class If:
     """`then` where the BOOL `condition` holds, else `otherwise`."""
 
@@ -131,7 +144,7 @@ class If:
     otherwise: Block = ()
 
 
-Stmt: TypeAlias = For | Var | Accumulate | Let | Local | Store | If
+Stmt: TypeAlias = For | Var | Accumulate | Let | Local | Store | Prefetch | If
 Block: TypeAlias = tuple[Stmt, ...]
 
 
@@ -204,6 +217,8 @@ def expressions(stmt: Stmt) -> tuple[Expr, ...]:
         return (stmt.value,)
     if isinstance(stmt, Store):
         return (*stmt.indices, stmt.value)
+    if isinstance(stmt, Prefetch):
+        return stmt.indices
     return (stmt.condition,) if isinstance(stmt, If) else ()
 
 
@@ -225,4 +240,6 @@ def _changed(stmt: Stmt, change: Callable[[Expr], Expr]) -> Stmt:
     if isinstance(stmt, Store):
         where = tuple(index(change(position)) for position in stmt.indices)
         return replace(stmt, indices=where, value=change(stmt.value))
+    if isinstance(stmt, Prefetch):
+        return replace(stmt, indices=tuple(index(change(place)) for place in stmt.indices))
     return stmt

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sardonyx.dims import Dim
 from sardonyx.loops.expr import Apply, Axis, Const, Expr, Linear, Load, Ref
-from sardonyx.loops.kernel import Accumulate, For, If, Kernel, Let, Local, Store, Var
+from sardonyx.loops.kernel import Accumulate, For, If, Kernel, Let, Local, Prefetch, Store, Var
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +65,9 @@ class _Printer:
         elif isinstance(stmt, Local):
             shape = ", ".join(map(str, stmt.shape))
             yield f"{indent}local {stmt.name}: {stmt.dtype}[{shape}]"
+        elif isinstance(stmt, Prefetch):
+            where = ", ".join(self.expr(position) for position in stmt.indices)
+            yield f"{indent}prefetch {stmt.buffer}[{where}]"
         else:
             yield from self.assignment(stmt, indent)
 

@@ -75,7 +75,7 @@ def measure_roofline() -> Roofline:
         updating = _best(_moving(rows // 2, columns, reads_only=False), (rows // 2, columns), often)
         reading = _best(_moving(rows, columns, reads_only=True), (rows, columns), often)
         bandwidths[footprint] = footprint / min(updating, reading)
-    tile = tile_of(host(), FLOAT.bits)
+    tile = tile_of(host(), FLOAT)
     sums = tile.rows * tile.columns
     seconds = _best(_multiplying(tile.rows, tile.columns), (1, tile.columns))
     return Roofline(2 * sums * _STEPS / seconds, bandwidths)

@@ -23,6 +23,7 @@ from sardonyx.loops.kernel import (
     Let,
     Local,
     Param,
+    Prefetch,
     Store,
     Var,
     is_on_stack,
@@ -144,6 +145,9 @@ class _Finisher:
             return replace(stmt, start=self.expr(stmt.start))
         if isinstance(stmt, (Let, Accumulate)):
             return replace(stmt, value=self.expr(stmt.value))
+        if isinstance(stmt, Prefetch):
+            offset = self.offset(stmt.buffer, stmt.indices)
+            return Prefetch(self.buffer(stmt.buffer), (offset,))
         assert isinstance(stmt, Store)
         self.require_type(stmt.buffer, stmt.value.dtype, "stores to")
         offset = self.offset(stmt.buffer, stmt.indices)

@@ -254,7 +254,7 @@ class Launcher:
         """The launches of a matrix product: packing, if it pays, and the product."""
         if 0 in c.extents:
             return
-        tile = matmul.tile_of(self.machine, c.sum_dtype.bits, c.grow)
+        tile = matmul.tile_of(self.machine, c.sum_dtype, c.grow)
         is_thin = c.sizes[1] == 1 or c.sizes[2] == 0
         if is_thin or not self.is_worth_packing(c):
             if is_thin or not self.lies_along_columns(c):
@@ -286,9 +286,7 @@ class Launcher:
 
     def chain(self, chain: Chain, out: Hashable, label: str) -> Iterator[Launch]:
         """The launches of attention."""
-        tiles = [
-            matmul.tile_of(self.machine, c.sum_dtype.bits) for c in (chain.first, chain.second)
-        ]
+        tiles = [matmul.tile_of(self.machine, c.sum_dtype) for c in (chain.first, chain.second)]
         keys, values = self.panels(chain.first, tiles[0]), self.panels(chain.second, tiles[1])
         yield from self.packing(chain.first, tiles[0], keys, label)
         yield from self.packing(chain.second, tiles[1], values, label)

@@ -39,6 +39,7 @@ from sardonyx.loops.kernel import (
     For,
     Let,
     Local,
+    Prefetch,
     Scheduled,
     Store,
     Var,
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
 __all__ = ["row_statements", "schedule_nest", "schedule_steps"]
 
 _SHORT: Final = 8
+_LEAST_ROW: Final = 1 << 10
+_MOST_ROW: Final = 64 << 10
+_FAR: Final = 1 << 20
+"""Bytes of rows that are fetched ahead, and of the whole: less of it is in a near cache anyway."""
 STREAMED_FROM: Final = 32 << 20
 """Bytes of a result from which on no cache holds it until it is read."""
 STAGED_FROM: Final = 8
@@ -255,7 +260,7 @@ def _rows(
     if not nest.spread and nest.axes and _is_across(nest, shape_of):
         body, inside = _across(nest, out)
     else:
-        body, inside = _along(nest, out)
+        body, inside = _along(nest, out, _following(nest, shape_of))
     outer = list(zip(nest.axes, nest.extents, strict=True))[: len(nest.axes) - inside]
     work = _product(nest.inner_extents) * (cost(*nest.exprs()) + len(nest.reductions) + 1)
     if inside:
@@ -291,8 +296,11 @@ def _across(nest: Nest, out: Hashable) -> tuple[Block, int]:
     return (For(nest.axes[-1], index(nest.extents[-1]), tuple(body), "vector"),), 1
 
 
-def _along(nest: Nest, out: Hashable) -> tuple[Block, int]:
-    """A row after the other; what is kept of it lies in the output's row, or in scratch memory."""
+def _along(nest: Nest, out: Hashable, hints: Block = ()) -> tuple[Block, int]:
+    """A row after the other; what is kept of it lies in the output's row, or in scratch memory.
+
+    The first pass over a row waits for memory; `hints` are for the second, which does not.
+    """
     body: list[Stmt] = []
     staged: dict[Expr, Expr] = {}
     places: dict[Expr, tuple[Hashable, tuple[Linear, ...]]] = {}
@@ -306,6 +314,7 @@ def _along(nest: Nest, out: Hashable) -> tuple[Block, int]:
     has_room = nest.spread and bool(nest.inner) and coefficient(target, nest.inner[-1]) == 1
     has_room = has_room and not _is_streamed(nest)
     for number, value in enumerate(stages):
+        asked = hints if number == 1 else ()
         keep = _worth_keeping(value, stages[number + 1 :], nest, staged)
         stores: list[Stmt] = []
         for part in keep:
@@ -324,18 +333,40 @@ def _along(nest: Nest, out: Hashable) -> tuple[Block, int]:
         if number < len(nest.reductions):
             reduction = nest.reductions[number]
             body.append(Var(reduction.name, done.dtype, reduction.start))
-            inner: Block = (*stores, Accumulate(reduction.name, reduction.op, done))
+            inner: Block = (*asked, *stores, Accumulate(reduction.name, reduction.op, done))
         else:
             # what was kept in the output's row is still in the nearest cache
             is_last = not is_scratch and all(where is not out for where, _ in places.values())
             streamed = is_last and _is_streamed(nest)
-            inner = (*stores, Store(out, nest.target, done, streamed))
+            inner = (*asked, *stores, Store(out, nest.target, done, streamed))
         body += _inner_loops(nest, inner)
         for part in keep:
             staged[part] = Load(*places[part], part.dtype)
     if not nest.spread:
         body.append(Store(out, nest.target, nest.value))
     return tuple(body), 0
+
+
+def _following(nest: Nest, shape_of: Callable[[Hashable], tuple[DimLike, ...]]) -> Block:
+    """Hints to fetch what the first pass over the next row reads, where that is far away."""
+    if not nest.axes or not nest.inner:
+        return ()
+    row, column = nest.axes[-1], nest.inner[-1]
+    found = {}
+    for load in (part for part in walk(nest.reductions[0].value) if isinstance(part, Load)):
+        shape, nbytes = shape_of(load.buffer), load.dtype.bits // 8
+        is_read_along = coefficient(flat_offset(load.indices, shape), column) == 1
+        length, whole = _product(nest.inner_extents) * nbytes, _product(shape) * nbytes
+        is_long = not isinstance(length, int) or _LEAST_ROW <= length <= _MOST_ROW
+        is_far = not isinstance(whole, int) or whole >= _FAR
+        steps = [coefficient(place, row) for place in load.indices]
+        known = [step for step in steps if step is not None]
+        differs = len(known) == len(steps) and any(step != 0 for step in known)
+        if is_read_along and is_long and is_far and differs:
+            places = zip(load.indices, known, strict=True)
+            following = tuple(linear((place, 1), (step, 1)) for place, step in places)
+            found[load.buffer] = Prefetch(load.buffer, following)
+    return tuple(found.values())
 
 
 def _inner_loops(nest: Nest, body: Block) -> Block:
