@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from tests.lowering.compiled import (
 
 import sardonyx as sx
 from sardonyx.errors import ExecutionError
+from sardonyx.loops.printer import kernel_text
+from sardonyx.runtime.program import Stretch
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 INPUT = 6
@@ -253,3 +256,29 @@ def test_directions_with_different_activations_are_left() -> None:
         },
     )
     assert left_to_reference(compiled(model)) == ["RNN whose directions have different activations"]
+
+
+@pytest.mark.parametrize("op_type", GATES)
+@pytest.mark.parametrize("before_reset", [0, 1])
+def test_recurrence_weights_are_read_as_they_lie(op_type: str, before_reset: int) -> None:
+    """R is turned once, when the session is made, not element by element in each step."""
+    known = weights(op_type, 40)
+    attributes = {"hidden_size": 40}
+    if op_type == "GRU":
+        attributes["linear_before_reset"] = before_reset
+    model = model_of(
+        op_type, lambda n: [random(n, 3, INPUT), *known], opset=22, n_outputs=1, domain="",
+        attributes=attributes,
+    )  # fmt: skip
+    (step,) = compiled(model).compilation.steps
+    assert isinstance(step, Stretch)
+    lines = [line for launch in step.launches for line in kernel_text(launch.kernel).split("\n")]
+    axis = ""
+    products = 0
+    for line in lines:
+        loop = re.match(r"\s*vector (\w+) <", line)
+        axis = loop[1] if loop else axis
+        if re.search(r"fma\((state0|input)\[", line):
+            products += 1
+            assert not re.search(rf"\d\*{axis}\b", line)
+    assert products

@@ -154,6 +154,8 @@ class Fuser:
         for nest in nests:
             if sum(cost(expr) for expr in nest.exprs()) + price > _LARGEST:
                 return False
+            if isinstance(nest, Steps) and _turns(source):
+                return False  # which reads it many times
             for expr in nest.exprs():
                 for load in loads(expr):
                     if load.buffer == buffer and not moves and _repeats(nest, expr, load, price):
@@ -225,6 +227,13 @@ def _computes(value: Expr) -> bool:
     if isinstance(value, Apply) and value.op != "index":
         return True
     return any(isinstance(part, Apply) and part.op != "index" for part in walk(value))
+
+
+def _turns(nest: Nest) -> bool:
+    """Whether neighbours along the last axis are not neighbours where they are read."""
+    last = nest.axes[-1:]
+    places = (place for load in loads(nest.value) for place in load.indices[:-1])
+    return any(axis in leaves(place, Axis) for place in places for axis in last)
 
 
 def _identity(nest: Nest) -> tuple[Expr, ...]:
