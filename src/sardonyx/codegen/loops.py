@@ -122,7 +122,8 @@ class Loops(Values):
 
         Only those can be stored past the caches.
         """
-        starts = [] if self.copies(stmt) == 1 else self.streams(stmt, first)
+        is_asked = any(isinstance(inner, Store) and inner.is_streamed for inner in stmt.body)
+        starts = self.streams(stmt, first) if is_asked and self.copies(stmt) > 1 else []
         if not starts:
             write()
             return

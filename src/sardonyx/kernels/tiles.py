@@ -209,7 +209,9 @@ class Tiles:
         """The loop over K, `steps` of its steps side by side and a few in a trip, then the rest."""
         outer, turn = Axis(f"outer{suffix}"), Axis(f"turn{suffix}")
         part, rest = Axis(f"step{suffix}"), Axis(f"last{suffix}")
-        turns = max(self.tile.steps // steps, 1)
+        # the rows that are left over are few, and their code is as long
+        is_rest = rows < self.tile.rows and rows != self.m
+        turns = 1 if is_rest else max(self.tile.steps // steps, 1)
         trip = turns * steps
         depth = linear((outer, trip), (turn, steps), (part, 1))
         side = self.multiply(sums, first_row, rows, index(part), depth, suffix)
