@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -278,3 +279,32 @@ def test_a_file_that_has_settled_is_read_through_once(
     block(path, seed=3)
     assert not is_recalled(Session(path))
     assert len(read) == 2
+
+
+def test_timing_has_each_step_of_making_a_session() -> None:
+    begin = time.perf_counter()
+    first = Session(proto().SerializeToString())
+    passed = time.perf_counter() - begin
+    steps = ["open", "recall", "check", "rewrite", "read", "schedule", "compile", "pack", "keep"]
+    assert sorted(first.timing) == sorted(steps)
+    assert min(first.timing.values()) >= 0
+    assert sum(first.timing.values()) <= passed
+    again = Session(proto().SerializeToString())
+    assert sorted(again.timing) == ["open", "recall"]
+
+
+def test_timing_stays_what_it_was() -> None:
+    model = onnx.parser.parse_model(
+        HEAD
+        + """g (float[N, M] x) => (float[N, M] y) {
+            s = Shape(x) n = Gather(s, zero) c = Greater(n, two)
+            y = If(c) <then_branch = t () => (float[N, M] a) { a = Exp(x) },
+                       else_branch = e () => (float[N, M] b) { b = Neg(x) }> }"""
+    )
+    for name, value in (("zero", 0), ("two", 2)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+    session = Session(model.SerializeToString())
+    timing = dict(session.timing)
+    for rows in (1, 5):
+        session.run(None, {"x": random(rows, 3)})
+    assert session.timing == timing

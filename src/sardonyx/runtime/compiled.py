@@ -117,14 +117,16 @@ def compile_model(
     *,
     strict: bool = False,
     threads: int | None = None,
+    lap: Callable[[str], None] | None = None,
 ) -> CompiledModel:
     """Compile `model`, whose initializers are those of `evaluator`.
 
-    With `strict` a product and a sum are rounded one after the other.
+    With `strict` a product and a sum are rounded one after the other. `lap` is called after each
+    ``schedule``, ``compile`` and ``pack``.
     """
     from sardonyx.runtime.compiler import compile_graph
 
-    compilation = compile_graph(model, evaluator.constants, limits, strict=strict)
+    compilation = compile_graph(model, evaluator.constants, limits, strict=strict, lap=lap)
     return CompiledModel(compilation, evaluator, limits, threads=threads)
 
 

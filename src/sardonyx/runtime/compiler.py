@@ -52,7 +52,7 @@ from sardonyx.schedule.fuse import Fuser, Group
 from sardonyx.schedule.launches import Launcher
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from sardonyx.dims import DimLike
     from sardonyx.ir.graph import Graph
@@ -80,16 +80,26 @@ _MOST_AXES = 64
 
 
 def compile_graph(
-    model: Model, constants: Constants, limits: Limits, *, strict: bool = False
+    model: Model,
+    constants: Constants,
+    limits: Limits,
+    *,
+    strict: bool = False,
+    lap: Callable[[str], None] | None = None,
 ) -> Compilation:
     """Compile the main graph of `model`; `constants` are the initializers' arrays.
 
     Those that are packed, and that nobody else reads, are released. With `strict` a product and a
-    sum are rounded one after the other.
+    sum are rounded one after the other. `lap` is called after each ``schedule``, ``compile`` and
+    ``pack``.
     """
     with enforced(limits):
-        whole = _Whole(_Source(model, constants, limits, strict), {})
+        whole = _Whole(_Source(model, constants, limits, strict, lap or _unnoticed), {})
         return _Compiler(whole, (model.graph,)).compile()
+
+
+def _unnoticed(_lap: str) -> None:
+    """What nobody measures."""
 
 
 def _owned(array: Any) -> Any:
@@ -121,6 +131,7 @@ class _Source:
     constants: Constants
     limits: Limits
     strict: bool
+    lap: Callable[[str], None]
     variants: int = 0
 
 
@@ -563,11 +574,13 @@ class _Compiler(Assembly):
             if isinstance(run, list)
             for launch in run
         }
-        addresses = addresses_of(
-            list(kernels.values()), self.machine, strict=self.whole.source.strict
-        )
+        source = self.whole.source
+        source.lap("schedule")
+        addresses = addresses_of(list(kernels.values()), self.machine, strict=source.strict)
         run_address = runner_library(self.machine).address("sardonyx_run")
+        source.lap("compile")
         runs = self.fold(runs, addresses, run_address)
+        source.lap("pack")
         steps = list(self.stretches(runs, addresses))
         return Compilation(
             self.graph,

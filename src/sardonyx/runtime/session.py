@@ -74,7 +74,7 @@ class Session:
             self._make(clock, compile=compile)
             self._keep()
             clock.lap("keep")
-        self.timing: dict[str, float] = clock.laps
+        self.timing: dict[str, float] = clock.stop()
 
     def _recall(self, model: Model, source: object) -> None:
         """Have the program that was kept when this model was compiled before, if it was."""
@@ -111,7 +111,7 @@ class Session:
             from sardonyx.runtime.prepare import prepare
 
             model = prepare(model, limits, inference.facts if inference else None)
-            clock.lap("prepare")
+            clock.lap("rewrite")
         del inference
         self._signature = signature_of(model)
         with enforced(limits):
@@ -120,10 +120,10 @@ class Session:
         clock.lap("read")
         if compile:
             self._compiled = _compiled(
-                model, evaluator, limits, strict=self._strict, threads=self.threads
+                model, evaluator, limits, strict=self._strict, threads=self.threads, clock=clock
             )
             evaluator.constants.read()
-            clock.lap("compile")
+            clock.lap("schedule")
         self._evaluator = evaluator
 
     def _completed(self) -> Evaluator:
@@ -225,16 +225,30 @@ class _Clock:
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._last: float | None = time.perf_counter()
 
     def lap(self, name: str) -> None:
+        """Count what passed since the last lap as `name`."""
+        if self._last is None:
+            return  # a program for other conditions, made in a run
         now = time.perf_counter()
-        self.laps[name] = now - self._last
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
         self._last = now
+
+    def stop(self) -> dict[str, float]:
+        """The laps, to which no more are added."""
+        self._last = None
+        return dict(self.laps)
 
 
 def _compiled(
-    model: Model, evaluator: Evaluator, limits: Limits, *, strict: bool, threads: int
+    model: Model,
+    evaluator: Evaluator,
+    limits: Limits,
+    *,
+    strict: bool,
+    threads: int,
+    clock: _Clock,
 ) -> CompiledModel | None:
     """The compiled model; None, with a warning, where the compiler itself fails."""
     from sardonyx.codegen.native import CompileError
@@ -242,7 +256,9 @@ def _compiled(
     from sardonyx.runtime.compiled import compile_model
 
     try:
-        return compile_model(model, evaluator, limits, strict=strict, threads=threads)
+        return compile_model(
+            model, evaluator, limits, strict=strict, threads=threads, lap=clock.lap
+        )
     except (CompileError, KernelError) as error:
         warnings.warn(
             f"the model runs on the NumPy reference: {error}", RuntimeWarning, stacklevel=3
