@@ -267,9 +267,13 @@ def test_recurrence_weights_are_read_as_they_lie(op_type: str, before_reset: int
     if op_type == "GRU":
         attributes["linear_before_reset"] = before_reset
     model = model_of(
-        op_type, lambda n: [random(n, 3, INPUT), *known], opset=22, n_outputs=1, domain="",
+        op_type,
+        lambda n: [random(n, 3, INPUT), *known],
+        opset=22,
+        n_outputs=1,
+        domain="",
         attributes=attributes,
-    )  # fmt: skip
+    )
     (step,) = compiled(model).compilation.steps
     assert isinstance(step, Stretch)
     lines = [line for launch in step.launches for line in kernel_text(launch.kernel).split("\n")]

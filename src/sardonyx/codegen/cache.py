@@ -89,14 +89,14 @@ class ObjectCache:
             for entry in listed:
                 with suppress(OSError):
                     known = entry.stat(follow_symlinks=False)
-                    entries.append((known.st_mtime, known.st_size, entry.path))
+                    entries.append((known.st_mtime, known.st_size, Path(entry.path)))
         entries.sort(reverse=True)
         total = 0
         for _, size, path in entries:
             total += size
             if total > self.max_bytes // _SHARES:
                 with suppress(OSError):
-                    os.unlink(path)  # noqa: PTH108 - thousands of them
+                    path.unlink()
 
 
 def key_of(kind: str, *names: str) -> str:

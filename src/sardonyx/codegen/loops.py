@@ -36,6 +36,7 @@ __all__ = ["Loops", "widest"]
 _SHORT: Final = 24
 """Expressions of a body that is so small that many copies pay."""
 _LONG: Final = 200
+"""Expressions of a body of which a second copy would take longer to compile than it saves."""
 
 
 class Loops(Values):

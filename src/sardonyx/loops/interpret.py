@@ -13,7 +13,7 @@ from sardonyx.dims import Dim, evaluate
 from sardonyx.errors import ExecutionError
 from sardonyx.loops import scalars
 from sardonyx.loops.expr import Apply, Axis, Const, Expr, Linear, Load, Ref, walk
-from sardonyx.loops.kernel import Accumulate, For, If, Kernel, Let, Local, Store, Var
+from sardonyx.loops.kernel import Accumulate, For, If, Kernel, Let, Local, Prefetch, Store, Var
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,6 +101,7 @@ class _Interpreter:
                 new = (self.names[ref], self.value(stmt.value))
                 with np.errstate(all="ignore"):
                     self.names[ref] = scalars.evaluate(stmt.op, ref.dtype, *map(np.asarray, new))
-            elif isinstance(stmt, Store):
+            elif not isinstance(stmt, Prefetch):
+                assert isinstance(stmt, Store)
                 where = tuple(int(self.value(position)) for position in stmt.indices)
                 self.buffers[stmt.buffer][where] = self.value(stmt.value)

@@ -67,26 +67,34 @@ def _check_reduction(op_type: str, reduction: str, version: int) -> None:
         )
 
 
-def _by_extremes(
+def _gradients(
+    node: Operator,
+    reduction: str,
     op: Writer,
     dy: Value,
     inputs: Values,
     y: Value,
-    gather: Callable[[Value], Any],
-    scatter_add: Callable[[Value, Value], Any],
+    gather: Callable[[Value], Value],
+    place: Callable[..., Value],
 ) -> Values:
-    """The gradients of a scatter that keeps the greatest or least: equal parts to all of those."""
+    """The gradients of a scatter.
+
+    ``gather(x)`` takes what lies at its places, ``place(x, updates)`` puts others there; with
+    ``reduction="add"`` it adds them.
+    """
     data, _, updates = inputs
-    dtype = op.dtype(data)
-    is_data = op.cast(op.same(data, y), dtype)
-    is_update = op.cast(op.same(updates, gather(y)), dtype)
-    share = op.Div(dy, scatter_add(is_data, is_update))
-    return [op.Mul(share, is_data), None, op.Mul(gather(share), is_update)]
-
-
-def _only_replaces(op_type: str, reduction: str) -> None:
+    if reduction in {"max", "min"}:
+        # equal parts to all that are the greatest or least
+        dtype = op.dtype(data)
+        is_data = op.cast(op.same(data, y), dtype)
+        is_update = op.cast(op.same(updates, gather(y)), dtype)
+        share = op.Div(dy, place(is_data, is_update, reduction="add"))
+        return [op.Mul(share, is_data), None, op.Mul(gather(share), is_update)]
+    if reduction == "add":
+        return [dy, None, gather(dy)]
     if reduction != "none":
-        raise UnsupportedError(f"{op_type} with reduction {reduction!r} has no gradient rule")
+        raise UnsupportedError(f"{node.op_type} with reduction {reduction!r} has no gradient rule")
+    return [place(dy, op.zeros_like(updates)), None, gather(dy)]
 
 
 class _ElementScatter(Operator):
@@ -115,26 +123,18 @@ class _ElementScatter(Operator):
         key = grid_key(self.op_type, data, indices, self.axis)
         return _scattered(self.op_type, data, key, updates, self.reduction)
 
-    def _placed(self, op: Writer, data: Value, indices: Value, updates: Value) -> Value:
-        result: Value = op.ScatterElements(data, indices, updates, axis=self.axis)
-        return result
-
     def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
-        (dy,), (_, indices, updates) = grads, inputs
-        if self.reduction in {"max", "min"}:
-            return _by_extremes(
-                op,
-                dy,
-                inputs,
-                outputs[0],
-                lambda x: op.GatherElements(x, indices, axis=self.axis),
-                lambda x, u: op.ScatterElements(x, indices, u, axis=self.axis, reduction="add"),
-            )
-        by_updates = op.GatherElements(dy, indices, axis=self.axis)
-        if self.reduction == "add":
-            return [dy, None, by_updates]
-        _only_replaces(self.op_type, self.reduction)
-        return [self._placed(op, dy, indices, op.zeros_like(updates)), None, by_updates]
+        indices, axis = inputs[1], self.axis
+        return _gradients(
+            self,
+            self.reduction,
+            op,
+            grads[0],
+            inputs,
+            outputs[0],
+            lambda x: op.GatherElements(x, indices, axis=axis),
+            lambda x, updates, **how: op.ScatterElements(x, indices, updates, axis=axis, **how),
+        )
 
 
 class ScatterElements(_ElementScatter, since=18):
@@ -194,18 +194,14 @@ class ScatterND(Operator, since=18):
         return np.asarray(_scattered("ScatterND", data[None], key, updates, self.reduction)[0])
 
     def gradient(self, op: Writer, grads: Values, inputs: Values, outputs: Values) -> Values:
-        (dy,), (_, indices, updates) = grads, inputs
-        if self.reduction in {"max", "min"}:
-            return _by_extremes(
-                op,
-                dy,
-                inputs,
-                outputs[0],
-                lambda x: op.GatherND(x, indices),
-                lambda x, u: op.ScatterND(x, indices, u, reduction="add"),
-            )
-        by_updates = op.GatherND(dy, indices)
-        if self.reduction == "add":
-            return [dy, None, by_updates]
-        _only_replaces(self.op_type, self.reduction)
-        return [op.ScatterND(dy, indices, op.zeros_like(updates)), None, by_updates]
+        indices = inputs[1]
+        return _gradients(
+            self,
+            self.reduction,
+            op,
+            grads[0],
+            inputs,
+            outputs[0],
+            lambda x: op.GatherND(x, indices),
+            lambda x, updates, **how: op.ScatterND(x, indices, updates, **how),
+        )

@@ -154,8 +154,9 @@ class Fuser:
         for nest in nests:
             if sum(cost(expr) for expr in nest.exprs()) + price > _LARGEST:
                 return False
+            # steps read it again and again
             if isinstance(nest, Steps) and _turns(source):
-                return False  # which reads it many times
+                return False
             for expr in nest.exprs():
                 for load in loads(expr):
                     if load.buffer == buffer and not moves and _repeats(nest, expr, load, price):
@@ -230,7 +231,7 @@ def _computes(value: Expr) -> bool:
 
 
 def _turns(nest: Nest) -> bool:
-    """Whether neighbours along the last axis are not neighbours where they are read."""
+    """Whether the last axis is another one where elements are read, as after a Transpose."""
     last = nest.axes[-1:]
     places = (place for load in loads(nest.value) for place in load.indices[:-1])
     return any(axis in leaves(place, Axis) for place in places for axis in last)
